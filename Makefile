@@ -1,0 +1,57 @@
+# Every target makes .venv first if it is missing or older than the pins.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+# The kernel of the notebooks is the one of .venv, whatever else is registered for the user.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYTHONWARNINGS := ignore:.*FileLock.*
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help run lab test check lint notebooks bench paper wheel clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "compgpt needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % v)'
+	@echo "installing into .venv (a few minutes the first time)"
+	@rm -f .venv/.stamp
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,data,test]'
+	@touch .venv/.stamp
+
+run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
+	@$(BIN)/python tools/chapters.py run
+
+lab: .venv/.stamp ## open JupyterLab at chapter 00
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+
+lint: .venv/.stamp ## style, types, floors, spelling
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/codespell
+
+check: lint ## lint and unit tests, for every edit (under 3 minutes)
+	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
+
+test: check ## everything: check, the stored outputs of the notebooks, slow tests
+	@$(BIN)/python -m pytest -q --nbval --nbval-cell-timeout=1200 $(NOTEBOOKS)
+	@$(BIN)/python -m pytest -q -m slow tests
+
+notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
+	@$(BIN)/python tools/chapters.py save
+
+bench: .venv/.stamp ## what backs the README's figures on speed
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
+	@$(BIN)/python tools/chapters.py run --preset paper --out runs/paper
+
+wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean: ## remove what was built: .venv, runs, corpora, caches
+	rm -rf .venv runs data/corpora dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,110 @@
+"""The command line: `python -m compgpt_lib train gpt`.
+
+On several devices or machines: `accelerate launch -m compgpt_lib train gpt`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib.corpus import Corpus
+
+app = typer.Typer(
+    help="Small decoder-only transformers: corpus, training, completion, costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[
+    str, typer.Option(help='"installed", "huggingface" (the paper\'s data set), or a path.')
+]
+PresetName = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
+
+
+def _corpus(data: str) -> Corpus:
+    if data == "installed":
+        return Corpus.installed()
+    if data == "huggingface":
+        return Corpus.from_huggingface()
+    return Corpus.from_files(Path(data))
+
+
+@app.command()
+def corpus(data: Data = "installed") -> None:
+    """Build a corpus, or find the one built before, and say what is in it."""
+    built = _corpus(data)
+    typer.echo(
+        f"{built.name}: {len(built.train):,} + {len(built.valid):,} characters, "
+        f"vocabulary {len(built.tokenizer)}, in {built.folder}"
+    )
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="gpt, p-gpt, lc-gpt or cc-gpt.")],
+    preset: PresetName = "laptop",
+    data: Data = "installed",
+    steps: Annotated[int | None, typer.Option(help="Steps, if not the preset's.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    seed: int = 0,
+    folder: Annotated[Path | None, typer.Option(help="Where checkpoints go.")] = None,
+) -> None:
+    """Train a model, going on from its checkpoint if there is one, and print its history."""
+    from compgpt_lib import models, training
+
+    text = _corpus(data)
+    chosen = {"steps": steps, "precision": precision, "seed": seed}
+    config = TrainConfig.preset(
+        preset,  # type: ignore[arg-type]
+        **{key: value for key, value in chosen.items() if value is not None},
+    )
+    shape = ModelConfig.preset(preset, vocab_size=len(text.tokenizer))  # type: ignore[arg-type]
+    new = models.build(model, shape, seed=seed)
+    folder = folder or training.run_folder(new, text, config)
+    run = training.train(new, text, config, folder)
+    typer.echo(run.history.to_string(index=False))
+    typer.echo(f"weights: {folder / training.CHECKPOINT}")
+
+
+@app.command()
+def complete(
+    weights: Annotated[Path, typer.Argument(help="A file that `train` wrote.")],
+    prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
+    data: Data = "installed",
+    max_new: int = 200,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int | None = None,
+) -> None:
+    """Complete a prompt, character by character."""
+    from compgpt_lib import generation, models
+
+    drawn = generation.stream(
+        models.load(weights),
+        _corpus(data).tokenizer,
+        prompt,
+        max_new=max_new,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
+    typer.echo(prompt, nl=False)
+    for character in drawn:
+        typer.echo(character, nl=False)
+    typer.echo()
+
+
+@app.command()
+def table(preset: PresetName = "paper") -> None:
+    """Print parameters, size and FLOPs of the four models."""
+    from compgpt_lib.evaluation import cost_table
+
+    typer.echo(cost_table(ModelConfig.preset(preset)).to_string())  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,227 @@
+"""What can be chosen about a model and its training, each value checked where it is set."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import platformdirs
+
+Preset = Literal["paper", "laptop", "smoke"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["constant", "cosine"]
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SCHEDULES = ("constant", "cosine")
+
+
+def home() -> Path:
+    """Return the folder under which the kit keeps what it builds (corpora, runs).
+
+    It is `$COMPGPT_HOME` where that is set, the checkout where the library runs from one, and the
+    user's cache folder otherwise.
+    """
+    if chosen := os.environ.get("COMPGPT_HOME"):
+        return Path(chosen).expanduser()
+    checkout = Path(__file__).resolve().parents[1]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
+        return checkout
+    return Path(platformdirs.user_cache_dir("compgpt"))
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+class _Config:
+    """What both configurations share: whole numbers and rates checked, presets, a plain dict."""
+
+    _presets: dict[str, dict[str, Any]]
+
+    @classmethod
+    def preset(cls, name: Preset, **overrides: Any) -> Self:
+        """Return the named preset ("paper", "laptop" or "smoke") with some values replaced.
+
+        Raises ValueError for an unknown preset or an impossible value, TypeError for an unknown
+        field.
+        """
+        _require(
+            name in cls._presets,
+            f"preset must be one of {', '.join(cls._presets)}, got {name!r}",
+        )
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        for key in overrides:
+            if key not in known:
+                raise TypeError(
+                    f"{cls.__name__} has no field {key!r}; it has {', '.join(sorted(known))}"
+                )
+        return cls(**{**cls._presets[name], **overrides})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a plain dict, ready for JSON."""
+        return asdict(self)  # type: ignore[call-overload]
+
+    def _check_whole(self, least: int, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value < least:
+                allowed = "positive" if least == 1 else f"at least {least}"
+                raise ValueError(f"{name} must be {allowed}, got {value}")
+
+    def _check_rate(self, low: float, high: float, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+            if not low <= value < high:
+                raise ValueError(f"{name} must be at least {low:g} and below {high:g}, got {value}")
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Config):
+    """The shape of a model: V characters, T positions, width d, h heads, L blocks.
+
+    `dropout` is a probability, `kernel_size` counts characters (cc-gpt only). The `paper` preset
+    is arXiv 2404.14462; V = 2117 is the one vocabulary that reproduces its parameter counts.
+    """
+
+    vocab_size: int
+    context_length: int
+    d_model: int
+    n_heads: int
+    n_layers: int
+    dropout: float
+    kernel_size: int = 1
+
+    _presets = {
+        "paper": dict(
+            vocab_size=2117, context_length=256, d_model=384, n_heads=6, n_layers=4, dropout=0.1
+        ),
+        # A run of one or two minutes never sees a window twice, so there is nothing to regularise.
+        "laptop": dict(
+            vocab_size=128, context_length=128, d_model=128, n_heads=4, n_layers=4, dropout=0.0
+        ),
+        "smoke": dict(
+            vocab_size=128, context_length=64, d_model=32, n_heads=2, n_layers=4, dropout=0.0
+        ),
+    }
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        self._check_whole(
+            1, "vocab_size", "context_length", "d_model", "n_heads", "n_layers", "kernel_size"
+        )
+        self._check_rate(0.0, 1.0, "dropout")
+        near = self.n_heads * max(1, self.d_model // self.n_heads)
+        _require(
+            self.d_model % self.n_heads == 0,
+            f"d_model must be a multiple of n_heads, got d_model={self.d_model} and "
+            f"n_heads={self.n_heads}; try d_model={near}",
+        )
+
+    def halves(self, wanted_by: str) -> int:
+        """Return L / 2, the number of block pairs, or raise ValueError if L is odd."""
+        _require(
+            self.n_layers % 2 == 0,
+            f"{wanted_by} needs an even n_layers, got {self.n_layers}; try {self.n_layers + 1}",
+        )
+        return self.n_layers // 2
+
+    def stage_widths(self, wanted_by: str = "a compressed model") -> tuple[int, ...]:
+        """Return the widths d, d/2, d/4 ... d / 2^(L/2) of a compressed model, last one included.
+
+        Raises ValueError where L is odd, or a width is not whole or not a multiple of n_heads.
+        """
+        stages = self.halves(wanted_by)
+        # Every width but the last carries the heads; the last must only be whole.
+        step = math.lcm(self.n_heads * 2 ** (stages - 1), 2**stages)
+        _require(
+            self.d_model % step == 0,
+            f"{wanted_by} halves d_model {stages} times and keeps {self.n_heads} heads: "
+            f"d_model must be a multiple of {step}, got {self.d_model}",
+        )
+        return tuple(self.d_model // 2**stage for stage in range(stages + 1))
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Config):
+    """How a model is trained; lengths in optimizer steps, `batch_size` in windows of T characters.
+
+    One step sees `batch_size * accumulation` windows over all processes together.
+    `gradient_clip` is the largest allowed gradient norm, 0 for none. `precision` "auto" takes bf16
+    where the device computes it natively, fp16 on other CUDA devices, and fp32 elsewhere.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.001
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    gradient_clip: float = 0.0
+    accumulation: int = 1
+    precision: Precision = "auto"
+    compile: bool = False
+    eval_every: int = 500
+    eval_windows: int = 1024
+    seed: int = 0
+
+    _presets = {
+        "paper": dict(
+            steps=10_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            precision="fp16",
+            eval_every=500,
+            eval_windows=200 * 64,
+        ),
+        "laptop": dict(
+            steps=800,
+            batch_size=32,
+            learning_rate=1e-3,
+            schedule="cosine",
+            warmup_steps=50,
+            gradient_clip=1.0,
+            eval_every=100,
+            eval_windows=256,
+        ),
+        "smoke": dict(
+            steps=20,
+            batch_size=8,
+            learning_rate=2e-3,
+            eval_every=10,
+            eval_windows=16,
+        ),
+    }
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        self._check_whole(
+            1,
+            "steps",
+            "batch_size",
+            "accumulation",
+            "eval_every",
+            "eval_windows",
+        )
+        self._check_whole(0, "warmup_steps", "seed")
+        self._check_rate(0.0, float("inf"), "learning_rate", "weight_decay", "gradient_clip")
+        _require(self.learning_rate > 0, "learning_rate must be above 0, got 0")
+        _require(
+            self.precision in PRECISIONS,
+            f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}",
+        )
+        _require(
+            self.schedule in SCHEDULES,
+            f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}",
+        )
+        _require(
+            self.warmup_steps < self.steps,
+            f"warmup_steps must be below steps, got {self.warmup_steps} of {self.steps}",
+        )

@@ -1,0 +1,383 @@
+"""Python text for the models: found, filtered, split by file, encoded once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from compgpt_lib.config import home
+from compgpt_lib.tokenizer import CharTokenizer, count_characters, write_text
+
+Split = Literal["train", "valid"]
+
+PACKAGES = {  # what is imported: what is installed
+    "pandas": "pandas",
+    "sklearn": "scikit-learn",
+    "matplotlib": "matplotlib",
+    "seaborn": "seaborn",
+    "statsmodels": "statsmodels",
+}
+KEYWORDS = re.compile("pandas|sklearn|matplotlib|seaborn")  # the filter of the paper's data set
+GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build_config)\.py$")
+FORMAT = 1  # raise it when what is built from the same texts changes
+
+
+class Document(NamedTuple):
+    """A text, where it came from, and the split it belongs to."""
+
+    name: str
+    split: Split
+    text: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text for training and one held out, as memory-mapped ids, with their tokenizer."""
+
+    folder: Path
+    tokenizer: CharTokenizer
+    train: np.ndarray
+    valid: np.ndarray
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the corpus is made of."""
+        return str(self.manifest["name"])
+
+    def __repr__(self) -> str:
+        return (
+            f"Corpus({self.name}: {len(self.train):,} + {len(self.valid):,} characters, "
+            f"vocabulary {len(self.tokenizer)})"
+        )
+
+    @classmethod
+    def open(cls, source: str | Path = "installed") -> Corpus:
+        """Return `installed()`, `from_huggingface()` ("huggingface"), or the corpus of a path."""
+        if source == "installed":
+            return cls.installed()
+        if source == "huggingface":
+            return cls.from_huggingface()
+        return cls.from_files(source)
+
+    @classmethod
+    def installed(cls, min_count: int = 100) -> Corpus:
+        """Return the corpus of the data-science packages installed here, built on the first call.
+
+        Files that mention pandas, sklearn, matplotlib or seaborn, without tables of numbers and
+        near-duplicates; about one file in ten is held out. Characters that occur fewer than
+        `min_count` times in all become the unknown one.
+        """
+        versions = {name: metadata.version(name) for name in PACKAGES.values()}
+        skipped: Counter[str] = Counter()
+
+        def documents() -> Iterator[Document]:
+            for name, text in _distinct(_readable(_installed_files(), skipped), skipped):
+                yield Document(name, _split_of(name), text)
+
+        about = {"name": "installed", "packages": versions, "min_count": min_count}
+        about["licences"] = {name: _licence(name) for name in versions}
+        return _open_or_build(about, documents, skipped)
+
+    @classmethod
+    def from_files(
+        cls, paths: str | Path | Iterable[str | Path], suffix: str = ".py", min_count: int = 1
+    ) -> Corpus:
+        """Return the corpus of your own files or folders (searched for files with `suffix`).
+
+        About one file in ten is held out; of fewer than ten files, the last tenth of each. Files
+        that are empty, binary or not UTF-8 are skipped and counted in the manifest. Raises
+        FileNotFoundError for a missing path, ValueError where nothing readable is found.
+        """
+        given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+        files: list[tuple[str, Path]] = []
+        for path in given:
+            if not path.exists():
+                raise FileNotFoundError(f"no file or folder at {path}")
+            found = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path]
+            base = path if path.is_dir() else path.parent
+            files += [(file.relative_to(base).as_posix(), file) for file in found if file.is_file()]
+        skipped: Counter[str] = Counter()
+        texts = list(_readable(iter(files), skipped))
+        if not texts:
+            raise ValueError(
+                f"no readable text in {', '.join(map(str, given)) or 'an empty list of paths'}: "
+                f"{len(files)} files end in {suffix!r}, skipped {dict(skipped) or 'none'}"
+            )
+        digest = hashlib.sha256()
+        for name, text in texts:
+            digest.update(f"{name}\0{text}\0".encode("utf-8", "surrogatepass"))
+
+        def documents() -> Iterator[Document]:
+            for name, text in texts:
+                if len(texts) >= 10:
+                    yield Document(name, _split_of(name), text)
+                else:
+                    cut = len(text) - max(1, len(text) // 10)
+                    yield Document(name, "train", text[:cut])
+                    yield Document(name, "valid", text[cut:])
+
+        about = {"name": "files", "sha256": digest.hexdigest(), "min_count": min_count}
+        return _open_or_build(about, documents, skipped)
+
+    @classmethod
+    def from_huggingface(
+        cls,
+        train: str = "huggingface-course/codeparrot-ds-train",
+        valid: str = "huggingface-course/codeparrot-ds-valid",
+        rows: tuple[int, int] = (10_000, 1_000),
+        column: str = "content",
+        min_count: int = 1,
+    ) -> Corpus:
+        """Return the first rows of two data sets of the hub, or of local .json(l)/.parquet files.
+
+        The defaults are the paper's data set; nothing is downloaded beyond the rows asked for.
+        Raises ImportError without the `datasets` package, ValueError for a missing column.
+        """
+        skipped: Counter[str] = Counter()
+
+        def documents() -> Iterator[Document]:
+            splits: tuple[tuple[Split, str, int], ...] = (
+                ("train", train, rows[0]),
+                ("valid", valid, rows[1]),
+            )
+            for split, source, count in splits:
+                for index, text in enumerate(_rows(source, count, column)):
+                    if text:
+                        yield Document(f"{source}/{index}", split, text)
+                    else:
+                        skipped["empty"] += 1
+
+        about: dict[str, Any] = {"name": "huggingface", "rows": list(rows), "column": column}
+        about["sources"] = [_stamp(train), _stamp(valid)]
+        return _open_or_build(about | {"min_count": min_count}, documents, skipped)
+
+    def split(self, name: str) -> np.ndarray:
+        """Return the ids of a split, "train" or "valid"."""
+        if name not in ("train", "valid"):
+            raise ValueError(f'split must be "train" or "valid", got {name!r}')
+        return self.train if name == "train" else self.valid
+
+    def text(self, split: str, start: int = 0, length: int | None = None) -> str:
+        """Return a part of a split as text."""
+        stop = None if length is None else start + length
+        return self.tokenizer.decode(self.split(split)[start:stop])
+
+    def batch(
+        self, split: str, batch_size: int, context_length: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `batch_size` random windows as inputs and targets, (B, T) of int64 each."""
+        windows = self._windows(split, context_length)
+        return _shifted(windows[rng.integers(len(windows), size=batch_size)])
+
+    def windows(self, split: str, count: int, context_length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return `count` evenly spaced windows, always the same, as inputs and targets (B, T)."""
+        windows = self._windows(split, context_length)
+        return _shifted(windows[np.linspace(0, len(windows) - 1, count).astype(np.int64)])
+
+    def _windows(self, split: str, context_length: int) -> np.ndarray:
+        ids = self.split(split)
+        if len(ids) < context_length + 1:
+            raise ValueError(
+                f"the {split} text has {len(ids)} characters, but a window takes "
+                f"context_length + 1 = {context_length + 1}: use a longer text or a shorter context"
+            )
+        return np.lib.stride_tricks.sliding_window_view(ids, context_length + 1)
+
+    def verify(self) -> None:
+        """Compare the arrays with their sha256; raises ValueError if the corpus is damaged."""
+        for split in ("train", "valid"):
+            if _sha256(self.folder / f"{split}.npy") != self.manifest["sha256"][split]:
+                raise ValueError(f"{self.folder} is damaged: delete the folder and build it again")
+
+
+def _shifted(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    windows = windows.astype(np.int64)  # (B, T + 1)
+    return windows[:, :-1], windows[:, 1:]
+
+
+def _installed_files() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ImportError(f"the corpus needs {PACKAGES[package]}: pip install it")
+        root = Path(spec.submodule_search_locations[0])
+        for file in sorted(root.rglob("*.py"), key=lambda file: file.as_posix()):
+            name = f"{package}/{file.relative_to(root).as_posix()}"
+            if not GENERATED.search(name):
+                yield name, file
+
+
+def _readable(
+    files: Iterator[tuple[str, Path]], skipped: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    for name, file in files:
+        raw = file.read_bytes()
+        if not raw.strip():
+            skipped["empty"] += 1
+        elif b"\0" in raw:
+            skipped["binary"] += 1
+        else:
+            try:
+                yield name, raw.decode("utf-8").replace("\r\n", "\n")
+            except UnicodeDecodeError:
+                skipped["not UTF-8"] += 1
+
+
+def _distinct(texts: Iterator[tuple[str, str]], skipped: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Leave out what the paper's filter leaves out, tables of numbers, and near-duplicates.
+
+    A near-duplicate has four fifths of its distinct longer lines in one file kept before.
+    """
+    holders: dict[int, list[int]] = {}  # a line's hash: the files kept that have it
+    for name, text in texts:
+        if not KEYWORDS.search(text):
+            skipped["no keyword"] += 1
+            continue
+        if sum(map(text.count, "0123456789")) > 0.2 * len(text):
+            skipped["table of numbers"] += 1
+            continue
+        lines = {line.strip() for line in text.split("\n")}
+        keys = {_hash(line) for line in lines if len(line) > 20}
+        shared = Counter(file for key in keys for file in holders.get(key, ()))
+        if keys and shared and max(shared.values()) >= 0.8 * len(keys):
+            skipped["near-duplicate"] += 1
+            continue
+        index = len(holders)
+        for key in keys:
+            files = holders.setdefault(key, [])
+            if len(files) < 100:  # a line that stands everywhere tells nothing
+                files.append(index)
+        yield name, text
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _split_of(name: str) -> Split:
+    return "valid" if _hash(name) % 10 == 0 else "train"
+
+
+def _licence(package: str) -> str:
+    about = metadata.metadata(package)
+    classifiers = [
+        line.rsplit(" :: ", 1)[-1]
+        for line in about.get_all("Classifier") or []
+        if line.startswith("License")
+    ]
+    return about.get("License-Expression") or ", ".join(classifiers) or "see the package"
+
+
+def _stamp(source: str) -> str:
+    path = Path(source)
+    if not path.exists():
+        return source
+    return f"{path.name}:{_sha256(path)}"
+
+
+def _rows(source: str, count: int, column: str) -> Iterator[str]:
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "data sets of the hub need the datasets package: pip install datasets"
+        ) from error
+    path = Path(source)
+    if path.exists():
+        kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
+        if kind is None:
+            raise ValueError(f"{source} must end in .jsonl, .json or .parquet")
+        stream = datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True)
+    else:
+        stream = datasets.load_dataset(source, split="train", streaming=True)
+    for row in stream.take(count):
+        if column not in row:
+            raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
+        yield row[column] or ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _open_or_build(about: dict[str, Any], documents: Any, skipped: Counter[str]) -> Corpus:
+    about = {"format": FORMAT, **about}
+    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        corpus = _load(folder)
+        if corpus is None:
+            for left in folder.parent.glob(f"{folder.name}.part*"):  # of a build that was killed
+                shutil.rmtree(left)
+            shutil.rmtree(folder, ignore_errors=True)
+            part = folder.with_name(f"{folder.name}.part")
+            part.mkdir()
+            try:
+                _build(part, about, documents(), skipped)
+                part.rename(folder)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
+            corpus = _load(folder)
+    assert corpus is not None
+    return corpus
+
+
+def _load(folder: Path) -> Corpus | None:
+    """Return the corpus in a folder, or None where there is none that is whole."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        tokenizer = CharTokenizer.load(folder / "tokenizer.json")
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["sha256"]
+        }
+        whole = all(len(arrays[name]) == manifest["characters"][name] for name in arrays)
+        right = tokenizer.fingerprint == manifest["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not (whole and right):
+        return None
+    return Corpus(folder, tokenizer, arrays["train"], arrays["valid"], manifest)
+
+
+def _build(
+    folder: Path, about: dict[str, Any], documents: Iterable[Document], skipped: Counter[str]
+) -> None:
+    texts: dict[str, list[str]] = {"train": [], "valid": []}
+    for document in tqdm(documents, desc=f"corpus {about['name']}", unit=" files", disable=None):
+        texts[document.split].append(document.text)
+    counts = count_characters(text for split in texts.values() for text in split)
+    joined = {split: "\n".join(parts) for split, parts in texts.items()}
+    for split, text in joined.items():
+        if not text:
+            raise ValueError(f"the {split} text would be empty: give more or longer files")
+    tokenizer = CharTokenizer.from_text(joined.values(), min_count=about["min_count"])
+    for split, text in joined.items():
+        np.save(folder / f"{split}.npy", tokenizer.encode(text), allow_pickle=False)
+    tokenizer.save(folder / "tokenizer.json")
+    manifest = about | {
+        "files": {split: len(parts) for split, parts in texts.items()},
+        "skipped": dict(skipped),
+        "characters": {split: len(text) for split, text in joined.items()},
+        "distinct_characters": int((counts > 0).sum()),
+        "vocabulary": len(tokenizer),
+        "fingerprint": tokenizer.fingerprint,
+        "sha256": {split: _sha256(folder / f"{split}.npy") for split in texts},
+    }
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))

@@ -1,0 +1,195 @@
+"""How good a model is and what it costs: loss, line completion, parameters, size, FLOPs."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import pandas as pd
+import torch
+from rapidfuzz import fuzz
+from torch.utils.flop_counter import FlopCounterMode
+
+from compgpt_lib.config import ModelConfig
+from compgpt_lib.corpus import Corpus
+from compgpt_lib.generation import complete
+from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
+from compgpt_lib.training import mean_loss, native_precision
+
+__all__ = [
+    "bits_per_character",
+    "completion_scores",
+    "cost_table",
+    "flops_per_character",
+    "held_out_lines",
+    "mean_loss",
+    "megabytes",
+    "score_lines",
+    "step_seconds",
+]
+
+PAPER = pd.DataFrame(
+    {
+        "parameters (M)": [8.82, 6.19, 5.65, 5.65],
+        "size (MB)": [33.66, 23.60, 21.54, 21.54],
+        "training (min)": [25.35, 26.15, 20.68, 21.68],
+    },
+    index=pd.Index(["gpt", "p-gpt-1", "lc-gpt", "cc-gpt"], name="model"),
+)
+"""The published table (arXiv 2404.14462); p-gpt-1's time is the training time of p-gpt whole."""
+
+_CURVES = """\
+500   2.0621 2.2109 2.2284 2.2198 3.1185
+1000  1.5155 1.6306 1.6825 1.7273 2.4795
+2000  1.1748 1.2162 1.2254 1.2294 1.9876
+3000  1.0770 1.1170 1.1202 1.1171 1.9051
+4000  1.0267 1.0716 1.0640 1.0582 1.7106
+5000  0.9961 1.0354 1.0318 1.0330 1.6494
+6000  0.9691 1.0109 1.0096 1.0103 1.5779
+7000  0.9585 0.9870 0.9820 0.9857 1.5481
+8000  0.9420 0.9817 0.9719 0.9766 1.5096
+9000  0.9259 0.9640 0.9572 0.9632 1.5027
+10000 0.9105 0.9489 0.9432 0.9505 1.4901"""
+
+PAPER_CURVES = pd.DataFrame(
+    np.array([row.split() for row in _CURVES.splitlines()], dtype=float),
+    columns=["step", "gpt", "p-gpt", "lc-gpt", "cc-gpt", "p-gpt-1"],
+).set_index("step")
+"""The published validation losses in nats per character, by iteration (arXiv 2404.14462)."""
+
+
+def bits_per_character(loss: float) -> float:
+    """Return a loss in nats as bits per character."""
+    return loss / math.log(2)
+
+
+def megabytes(parameters: int) -> float:
+    """Return the size of fp32 weights in MB as the paper counts them: parameters x 4 / 2^20."""
+    return parameters * 4 / 2**20
+
+
+def flops_per_character(model: Decoder) -> float:
+    """Return the floating-point operations of one forward pass over a full window, per character.
+
+    Counted by torch over the matrix products (two per multiply-add); the attention scores of the
+    masked future are computed and so counted.
+    """
+    ids = torch.zeros(1, model.config.context_length, dtype=torch.long, device=model.device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(ids)
+    return counter.get_total_flops() / ids.numel()
+
+
+def cost_table(config: ModelConfig, names: Iterable[str] = tuple(MODELS)) -> pd.DataFrame:
+    """Return parameters, size and FLOPs of each model at a configuration, p-gpt-1 beside p-gpt."""
+    models: list[Decoder] = []
+    for name in names:
+        with torch.device("meta"):
+            model = build(name, config)
+        models.append(model)
+        if isinstance(model, ParallelGPT):
+            models.append(model.only("first"))  # both branches cost the same
+    table = pd.DataFrame(
+        {
+            "parameters": [model.parameter_count() for model in models],
+            "MB": [round(megabytes(model.parameter_count()), 2) for model in models],
+            "MFLOP per character": [round(flops_per_character(model) / 1e6, 3) for model in models],
+        },
+        index=pd.Index([model.name for model in models], name="model"),
+    )
+    return table
+
+
+def step_seconds(
+    models: Iterable[Decoder], batch_size: int = 32, repeats: int = 9, warmup: int = 2
+) -> dict[str, float]:
+    """Return each model's median seconds for one training step on random characters.
+
+    A step is forward, backward and fused AdamW in the device's native precision. The models take
+    turns within one run, so that a machine that slows down slows all of them; copies are trained,
+    the models stay as they are.
+    """
+    steps: dict[str, Callable[[], None]] = {}
+    for model in models:
+        steps[model.name] = _stepper(copy.deepcopy(model).train(), batch_size)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(warmup + repeats):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def _stepper(model: Decoder, batch_size: int) -> Callable[[], None]:
+    device, config = model.device, model.config
+    optimizer = torch.optim.AdamW(model.parameters(), fused=device.type in ("cpu", "cuda"))
+    ids = torch.randint(config.vocab_size, (batch_size, config.context_length), device=device)
+    precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(native_precision(device))
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+            loss = model(ids, ids)[1]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def held_out_lines(
+    corpus: Corpus, count: int, context_length: int, seed: int = 0
+) -> list[tuple[str, str]]:
+    """Return pairs (prompt, rest of the line) from the validation text.
+
+    Each line has 12 characters or more beside its indent and is cut between a fourth and three
+    fourths of them; the prompt reaches half a context back, so a completion has room. The task is
+    the line completion of CodeXGLUE (arXiv 2102.04664), in characters. Raises ValueError if the
+    text has too few such lines.
+    """
+    rng = np.random.default_rng(seed)
+    text = corpus.text("valid", 0, min(len(corpus.valid), 2_000_000))
+    reach = max(1, context_length // 2)
+    starts = [0, *(index + 1 for index, character in enumerate(text) if character == "\n")]
+    lines = [(start, text[start : end - 1]) for start, end in zip(starts, starts[1:], strict=False)]
+    lines = [(start, line) for start, line in lines if start > reach and len(line.strip()) >= 12]
+    if len(lines) < count:
+        raise ValueError(
+            f"count must be at most {len(lines)}, the lines there are to complete, got {count}"
+        )
+    pairs = []
+    for choice in sorted(rng.choice(len(lines), count, replace=False)):
+        start, line = lines[choice]
+        indent = len(line) - len(line.lstrip())
+        body = len(line) - indent
+        cut = indent + int(rng.integers(body // 4, 3 * body // 4 + 1))
+        pairs.append((text[max(0, start + cut - reach) : start + cut], line[cut:]))
+    return pairs
+
+
+def score_lines(written: list[str], wanted: list[str]) -> dict[str, float]:
+    """Return exact match and mean edit similarity of completions, both in percent.
+
+    Both sides are stripped first; the edit similarity is rapidfuzz's normalised ratio.
+    """
+    pairs = [(a.strip(), b.strip()) for a, b in zip(written, wanted, strict=True)]
+    return {
+        "exact match": 100 * float(np.mean([a == b for a, b in pairs])),
+        "edit similarity": float(np.mean([fuzz.ratio(a, b) for a, b in pairs])),
+    }
+
+
+def completion_scores(model: Decoder, corpus: Corpus, count: int = 50) -> dict[str, float]:
+    """Complete held-out lines greedily; return exact match and edit similarity in percent."""
+    pairs = held_out_lines(corpus, count, model.config.context_length)
+    written = [
+        complete(model, corpus.tokenizer, prompt, max_new=100, temperature=0, stop="\n")
+        for prompt, _ in pairs
+    ]
+    return score_lines(written, [rest for _, rest in pairs])

@@ -1,0 +1,155 @@
+"""Sampling and completion, one character at a time, over a cache of what was computed before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compgpt_lib.layers import Cache
+from compgpt_lib.models import Decoder
+from compgpt_lib.tokenizer import CharTokenizer
+
+
+def choose(
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    generator: torch.Generator | None = None,
+) -> int:
+    """Draw one id from logits (V,).
+
+    Temperature 0 takes the likeliest; `top_k` keeps the k likeliest; `top_p` keeps the likeliest
+    that together reach probability p (nucleus sampling, arXiv 1904.09751).
+    """
+    if temperature == 0:
+        return int(logits.argmax())
+    logits, order = (logits.float() / temperature).sort(descending=True)  # (V,)
+    probabilities = logits.softmax(-1)
+    if top_k is not None:
+        probabilities[top_k:] = 0
+    if top_p is not None:
+        before = probabilities.cumsum(-1) - probabilities
+        probabilities[before >= top_p * probabilities.sum()] = 0
+    return int(order[torch.multinomial(probabilities.cpu(), 1, generator=generator)])
+
+
+def _check(temperature: float, top_k: int | None, top_p: float | None, max_new: int) -> None:
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 (greedy) or above, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, or None for all, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    if max_new < 0:
+        raise ValueError(f"max_new must be 0 or more, got {max_new}")
+
+
+def generate(
+    model: Decoder,
+    ids: Tensor,
+    max_new: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    cache: bool = True,
+) -> Iterator[int]:
+    """Yield up to `max_new` ids that continue `ids` (T,), each as soon as it is drawn.
+
+    Once the context is full, its later half is read in anew and goes on from there. `cache=False`
+    computes the same from the whole window at every character: slower, for checking. Raises
+    ValueError for settings out of range or empty `ids`.
+    """
+    _check(temperature, top_k, top_p, max_new)
+    if ids.ndim != 1 or not len(ids):
+        raise ValueError(f"ids must have shape (T,) with T of 1 or more, got {tuple(ids.shape)}")
+    return _generate(model, ids, max_new, temperature, top_k, top_p, seed, cache)
+
+
+def _generate(
+    model: Decoder,
+    ids: Tensor,
+    max_new: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+    cached: bool,
+) -> Iterator[int]:
+    generator = torch.Generator()
+    generator.seed() if seed is None else generator.manual_seed(seed)
+    context_length = model.config.context_length
+    window = ids[-context_length:].to(model.device)  # what the model sees
+    cache, unread = Cache(context_length), window
+    was_training = model.training
+    model.eval()
+    try:
+        for _ in range(max_new):
+            with torch.inference_mode():
+                logits = model(unread[None], cache=cache) if cached else model(window[None])
+            drawn = choose(logits[0, -1], temperature, top_k, top_p, generator)
+            yield drawn
+            if len(window) == context_length:
+                window = window[-(context_length // 2) :] if context_length > 1 else window[:0]
+                cache = Cache(context_length)
+            unread = torch.tensor([drawn], device=model.device)
+            window = torch.cat((window, unread))
+            if cache.length == 0:
+                unread = window
+    finally:
+        model.train(was_training)
+
+
+def stream(
+    model: Decoder,
+    tokenizer: CharTokenizer,
+    prompt: str,
+    max_new: int = 200,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop: str | Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield the completion of a prompt character by character.
+
+    It ends after `max_new` characters or before the first stop string; characters that may yet
+    turn out to begin a stop string are held back. Raises ValueError for an empty prompt, characters
+    that the tokenizer does not know, or settings out of range.
+    """
+    if not prompt:
+        raise ValueError('prompt must have at least one character, got ""; try "\\n"')
+    stops = [stop] if isinstance(stop, str) else list(stop)
+    if not all(stops):
+        raise ValueError("stop strings must not be empty")
+    ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
+    drawn = generate(model, ids, max_new, temperature, top_k, top_p, seed)
+    return _until(stops, (tokenizer.tokens[index] for index in drawn))
+
+
+def _until(stops: list[str], characters: Iterator[str]) -> Iterator[str]:
+    held = ""
+    for character in characters:
+        held += character
+        for stop in stops:
+            if held.endswith(stop):
+                yield from held.removesuffix(stop)
+                return
+        # The longest tail of `held` that some stop string begins with stays back.
+        keep = max(
+            (n for stop in stops for n in range(1, len(stop)) if held.endswith(stop[:n])), default=0
+        )
+        yield from held[: len(held) - keep]
+        held = held[len(held) - keep :]
+    yield from held
+
+
+def complete(
+    model: Decoder, tokenizer: CharTokenizer, prompt: str, max_new: int = 200, **settings: Any
+) -> str:
+    """Return the completion of a prompt as one string; the settings are those of `stream`."""
+    return "".join(stream(model, tokenizer, prompt, max_new, **settings))

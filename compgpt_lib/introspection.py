@@ -1,0 +1,74 @@
+"""One trace of one forward pass: where each head looked, and what each stage passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from compgpt_lib.layers import (
+    CausalAttention,
+    ConvCompression,
+    DecoderBlock,
+    Embedding,
+    LinearCompression,
+)
+from compgpt_lib.models import Decoder, ParallelGPT
+
+
+@dataclass
+class Trace:
+    """What one forward pass of one text computed, as plain tensors on the CPU.
+
+    `attention` maps a block's name to its patterns (h, T, T); `residual` maps each stage's name
+    (embedding, blocks, compressions, in order) to what it passed on (T, width); `branches`, for
+    p-gpt, maps a branch to its weighted output (T, d), which sum to what the head reads;
+    `logits` is (T, V).
+    """
+
+    ids: Tensor
+    logits: Tensor
+    attention: dict[str, Tensor] = field(default_factory=dict)
+    residual: dict[str, Tensor] = field(default_factory=dict)
+    branches: dict[str, Tensor] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def trace(model: Decoder, ids: Tensor) -> Trace:
+    """Run a model on ids (T,) and return what happened inside; the model is left as it was.
+
+    Raises ValueError for ids that are not (T,).
+    """
+    if ids.ndim != 1:
+        raise ValueError(f"ids must have shape (T,), got {tuple(ids.shape)}")
+    seen = Trace(ids=ids.cpu(), logits=torch.empty(0))
+
+    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if isinstance(layer, CausalAttention):
+                q, k, _ = layer.split_heads(inputs[0])
+                seen.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
+            else:
+                seen.residual[name] = output[0].cpu()
+
+        return layer.register_forward_hook(hook)
+
+    watched = (CausalAttention, Embedding, DecoderBlock, LinearCompression, ConvCompression)
+    handles = [
+        watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, watched)
+    ]
+    was_training = model.training
+    model.eval()
+    try:
+        seen.logits = model(ids[None].to(model.device))[0].cpu()
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    if isinstance(model, ParallelGPT):
+        weight = model.branch_weights()
+        for branch, blocks in model.branches.items():
+            last = f"branches.{branch}.{len(blocks) - 1}"  # type: ignore[arg-type]
+            seen.branches[branch] = weight[branch].cpu() * seen.residual[last]
+    return seen

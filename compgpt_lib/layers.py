@@ -1,0 +1,147 @@
+"""The parts the four models are made of: each reads like its equation, none knows its model.
+
+Letters: B batch, T time (positions), d width, h heads, V vocabulary, S characters seen so far (T
+without a cache).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Cache:
+    """What a model has computed for the characters before the ones it is given now.
+
+    One cache serves one model and one sequence; each layer keeps its own rows under itself as key,
+    in a buffer of `context_length` positions that is allocated once.
+    """
+
+    def __init__(self, context_length: int) -> None:
+        self.context_length = context_length
+        self.length = 0
+        self._rows: dict[nn.Module, Tensor] = {}
+
+    def append(self, owner: nn.Module, new: Tensor) -> Tensor:
+        """Add `owner`'s rows `new` (..., t, d) and return all of them so far (..., S, d)."""
+        end = self.length + new.shape[-2]
+        if owner not in self._rows:
+            self._rows[owner] = new.new_empty(*new.shape[:-2], self.context_length, new.shape[-1])
+        rows = self._rows[owner]
+        rows[..., self.length : end, :] = new
+        return rows[..., :end, :]
+
+
+class Embedding(nn.Module):
+    """Token embedding (V x d) plus learned position embedding (T x d), then dropout."""
+
+    def __init__(self, vocab_size: int, context_length: int, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, d_model)
+        self.position = nn.Embedding(context_length, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids: Tensor, start: int = 0) -> Tensor:
+        """Embed ids (B, T) whose first position is `start`; returns (B, T, d)."""
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)  # (T,)
+        return self.dropout(self.token(ids) + self.position(positions))  # (B, T, d)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention in which a position sees itself and the positions before it.
+
+    softmax(q k^T / sqrt(d / h)) v, with one fused linear d -> 3d for q, k and v.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.qkv = nn.Linear(d_model, 3 * d_model)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(d_model, d_model)
+
+    def split_heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map x (B, T, d) to its queries, keys and values, each (B, h, T, d / h)."""
+        batch, time, d_model = x.shape
+        qkv = self.qkv(x).view(batch, time, 3, self.n_heads, d_model // self.n_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (3, B, h, T, d / h)
+        return q, k, v
+
+    def pattern(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return where each position looks: rows (B, h, T, S) that sum to 1, zero on the future."""
+        time, seen = q.shape[-2], k.shape[-2]
+        future = torch.full((time, seen), -math.inf, dtype=q.dtype, device=q.device)
+        future = future.triu(seen - time + 1)  # (T, S), 0 where looking is allowed
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1) + future  # (B, h, T, S)
+        return scores.softmax(dim=-1, dtype=scores.dtype)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Mix the positions of x (B, T, d); returns (B, T, d)."""
+        q, k, v = self.split_heads(x)  # (B, h, T, d / h) each
+        if cache is not None:
+            k, v = cache.append(self, torch.stack((k, v)))  # (B, h, S, d / h) each
+        if x.is_cuda and q.shape[-2] == k.shape[-2]:  # the fused kernel wins on CUDA, loses on CPUs
+            rate = self.dropout.p if self.training else 0.0
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True)
+        else:
+            mixed = self.dropout(self.pattern(q, k)) @ v  # (B, h, T, d / h)
+        return self.output(mixed.transpose(1, 2).flatten(-2))  # (B, T, d)
+
+
+class FeedForward(nn.Sequential):
+    """Linear d -> 4d, exact GELU, dropout, linear 4d -> d: each position by itself."""
+
+    def __init__(self, d_model: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(d_model, 4 * d_model),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * d_model, d_model),
+        )
+
+
+class DecoderBlock(nn.Module):
+    """Attention, then feed-forward, each added to its input and then normalised (post-norm).
+
+    a = LN1(x + attention(x)); out = LN2(a + feed_forward(a)). Source: arXiv 2404.14462.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = CausalAttention(d_model, n_heads, dropout)
+        self.norm1 = nn.LayerNorm(d_model)
+        self.feed_forward = FeedForward(d_model, dropout)
+        self.norm2 = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Transform x (B, T, d); returns (B, T, d)."""
+        a = self.norm1(x + self.attention(x, cache))  # (B, T, d)
+        return self.norm2(a + self.feed_forward(a))  # (B, T, d)
+
+
+class LinearCompression(nn.Linear):
+    """A linear map to another width at each position: (B, T, d) -> (B, T, d')."""
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map x (B, T, d) to (B, T, d'); a position needs no other, so the cache is not used."""
+        return super().forward(x)
+
+
+class ConvCompression(nn.Conv1d):
+    """A causal convolution over the sequence: (B, T, d) -> (B, T, d').
+
+    A kernel of k characters sees the position and the k - 1 before it, zeros before the start.
+    """
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map x (B, T, d) to (B, T, d')."""
+        time = x.shape[-2]
+        if cache is not None:
+            x = cache.append(self, x)  # (B, S, d)
+        reach = time + self.kernel_size[0] - 1
+        x = x[:, -reach:]
+        x = F.pad(x, (0, 0, reach - x.shape[1], 0))  # (B, T + k - 1, d), left-padded
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)  # (B, T, d')

@@ -1,0 +1,268 @@
+"""What the chapters need beside the models: a look at the source, and exercises that answer.
+
+An exercise is its solution and the wrong answers people give, each with the hint that helps: a try
+is compared with all of them on the same inputs, so a hint speaks of what was really done.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+from torch import Tensor
+
+from compgpt_lib.config import ModelConfig
+from compgpt_lib.models import build
+
+
+def show_source(*things: object) -> None:
+    """Display the source of functions, methods or classes as it stands in the library."""
+    parts = [textwrap.dedent(inspect.getsource(thing)) for thing in things]  # type: ignore[arg-type]
+    display(Markdown("```python\n" + "\n\n".join(parts).rstrip() + "\n```"))
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(b, tuple):
+        return isinstance(a, tuple | list) and len(a) == len(b) and all(map(_same, a, b))
+    try:
+        a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        return bool(a == b)
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-5, equal_nan=True))
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task with its solution, inputs to compare on, and wrong answers by hint."""
+
+    task: str
+    solution: Callable[..., Any]
+    cases: list[tuple[Any, ...]]
+    hints: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def verdict(self, answer: Callable[..., Any]) -> tuple[bool, str]:
+        """Return whether an answer is right, and what to tell the learner."""
+        if not callable(answer):
+            return False, f"Pass the function itself, not {type(answer).__name__}."
+        given = []
+        for case in self.cases:
+            try:
+                given.append(answer(*case))
+            except Exception as error:  # the learner's code may raise anything
+                return False, f"Your function raised {type(error).__name__}: {error}"
+        if any(value is None or value is ... for value in given):
+            return False, "Nothing returned yet: replace the ... with your own line."
+
+        def matches(other: Callable[..., Any]) -> bool:
+            return all(
+                _same(value, other(*case)) for value, case in zip(given, self.cases, strict=True)
+            )
+
+        if matches(self.solution):
+            return True, "Right."
+        for hint, wrong in self.hints.items():
+            if matches(wrong):
+                return False, hint
+        case, value = next(
+            (case, value)
+            for case, value in zip(self.cases, given, strict=True)
+            if not _same(value, self.solution(*case))
+        )
+        return False, (
+            f"Not yet. For the input {_short(case)} it gives {_short(value)}, "
+            f"and should give {_short(self.solution(*case))}."
+        )
+
+    def check(self, answer: Callable[..., Any]) -> None:
+        """Print whether an answer is right, and a hint where it is not."""
+        right, message = self.verdict(answer)
+        print(("✓ " if right else "✗ ") + message)
+
+    def show_solution(self) -> None:
+        """Display the solution, folded."""
+        source = textwrap.dedent(inspect.getsource(self.solution)).rstrip()
+        fold = f"<details><summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
+        display(Markdown(fold))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def encode(text: str, vocabulary: list[str]) -> list[int]:
+    ids = {character: index for index, character in enumerate(vocabulary)}
+    return [ids[character] for character in text]
+
+
+def causal_weights(scores: Tensor) -> Tensor:
+    T = scores.shape[-1]
+    future = torch.ones(T, T).triu(1).bool()
+    return scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+
+
+def inputs_and_targets(window: Tensor) -> tuple[Tensor, Tensor]:
+    return window[:-1], window[1:]
+
+
+def mix(o1: Tensor, o2: Tensor, w: float) -> Tensor:
+    return w * o1 + (1 - w) * o2
+
+
+def block_parameters(d: int) -> int:
+    attention = d * 3 * d + 3 * d + d * d + d
+    feed_forward = d * 4 * d + 4 * d + 4 * d * d + d
+    norms = 2 * (d + d)
+    return attention + feed_forward + norms
+
+
+def pad_for(x: Tensor, kernel_size: int) -> Tensor:
+    return F.pad(x, (kernel_size - 1, 0))
+
+
+def largest_gpt(budget: int, config: ModelConfig) -> int:
+    layers = 0
+    while build("gpt", _with_layers(config, layers + 1)).parameter_count() <= budget:
+        layers += 1
+    return layers
+
+
+def _with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
+    return ModelConfig(**config.as_dict() | {"n_layers": n_layers})
+
+
+def _scores(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+_SMOKE = ModelConfig.preset("smoke")
+
+EXERCISES: dict[str, Exercise] = {
+    "encode": Exercise(
+        "Turn a text into the list of its characters' positions in the vocabulary.",
+        encode,
+        [("abca", ["a", "b", "c"]), ("import", sorted("imports"))],
+        {
+            "Your ids begin at 1: the first character of the vocabulary has id 0.": lambda t, v: [
+                v.index(c) + 1 for c in t
+            ],
+            "Those are the characters' code points (ord), not their places in the vocabulary.": (
+                lambda t, v: [ord(c) for c in t]
+            ),
+            "You numbered the characters in the order the text brings them; the vocabulary fixes "
+            "the order.": lambda t, v: [list(dict.fromkeys(t)).index(c) for c in t],
+            "Those are the characters still; a model needs whole numbers.": lambda t, v: list(t),
+        },
+    ),
+    "causal_weights": Exercise(
+        "From scores (T, T) to weights: no row looks at the future, every row sums to 1.",
+        causal_weights,
+        [(_scores(4, 4),), (_scores(7, 7),)],
+        {
+            "Nothing is masked: row 0 looks at the future.": lambda s: s.softmax(-1),
+            "Your rows no longer sum to 1: mask before the softmax, with minus infinity.": (
+                lambda s: s.softmax(-1).tril()
+            ),
+            "Your columns sum to 1: the softmax runs over the wrong axis.": lambda s: s.masked_fill(
+                torch.ones_like(s).triu(1).bool(), float("-inf")
+            ).softmax(-2),
+            "You masked the diagonal too: a position may look at itself (and row 0 has nothing "
+            "else).": lambda s: s.masked_fill(
+                torch.ones_like(s).triu(0).bool(), float("-inf")
+            ).softmax(-1),
+            "You masked the past and kept the future: the other triangle.": lambda s: s.masked_fill(
+                torch.ones_like(s).tril(-1).bool(), float("-inf")
+            ).softmax(-1),
+            "A score of 0 is no mask: exp(0) is 1, so the future still gets weight. Use minus "
+            "infinity.": lambda s: s.tril().softmax(-1),
+        },
+    ),
+    "inputs_and_targets": Exercise(
+        "Cut a window of T + 1 ids into T inputs and the T characters that follow them.",
+        inputs_and_targets,
+        [(torch.arange(5),), (torch.tensor([3, 1, 4, 1, 5, 9]),)],
+        {
+            "Targets equal inputs: the model would learn to copy, with a loss near zero.": (
+                lambda w: (w[:-1], w[:-1])
+            ),
+            "Shifted the wrong way: you ask for the character before, which the model has seen.": (
+                lambda w: (w[1:], w[:-1])
+            ),
+            "The last input has no target: both must be one shorter than the window.": (
+                lambda w: (w, w[1:])
+            ),
+            "torch.roll makes the first character the target of the last: cut, don't wrap.": (
+                lambda w: (w, torch.roll(w, -1))
+            ),
+        },
+    ),
+    "mix": Exercise(
+        "The output of p-gpt from its branches' outputs and the weight w.",
+        mix,
+        [(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0]), w) for w in (0.5, 0.8, 0.25)],
+        {
+            "The branches are added without weights: w has no effect.": lambda a, b, w: a + b,
+            "Swapped: w belongs to the first branch.": lambda a, b, w: (1 - w) * a + w * b,
+            "Both branches have the weight w: the second has what the first leaves, 1 - w.": (
+                lambda a, b, w: w * (a + b)
+            ),
+            "The second branch has no weight.": lambda a, b, w: w * a + b,
+        },
+    ),
+    "block_parameters": Exercise(
+        "The number of parameters of one decoder block of width d.",
+        block_parameters,
+        [(128,), (384,), (192,)],
+        {
+            "12 d² counts the weights; every linear layer has a bias too, and there are two "
+            "LayerNorms.": lambda d: 12 * d * d,
+            "The two LayerNorms are missing: a scale and a shift for each.": lambda d: (
+                12 * d * d + 9 * d
+            ),
+            "The biases are missing: 3d + d in attention, 4d + d in the feed-forward.": lambda d: (
+                12 * d * d + 4 * d
+            ),
+            "Each LayerNorm has a scale and a shift: 2d each.": lambda d: 12 * d * d + 11 * d,
+        },
+    ),
+    "pad_for": Exercise(
+        "Pad x (B, d, T) so that a convolution keeps T positions and never sees the future.",
+        pad_for,
+        [(_scores(1, 2, 5), k) for k in (1, 2, 3)],
+        {
+            "Padded on both sides: each position then sees (k - 1) / 2 characters of the future.": (
+                lambda x, k: F.pad(x, ((k - 1) // 2, k - 1 - (k - 1) // 2))
+            ),
+            "Padded on the right: position t then sees the k - 1 characters after it.": (
+                lambda x, k: F.pad(x, (0, k - 1))
+            ),
+            "One zero too many: a kernel of k needs k - 1, or the output is one longer.": (
+                lambda x, k: F.pad(x, (k, 0))
+            ),
+            "You padded the channels; the last axis of (B, d, T) is time.": lambda x, k: F.pad(
+                x, (0, 0, k - 1, 0)
+            ),
+        },
+    ),
+    "largest_gpt": Exercise(
+        "How many blocks of a plain gpt fit a parameter budget, its width and the rest kept.",
+        largest_gpt,
+        [(build(name, _SMOKE).parameter_count(), _SMOKE) for name in ("lc-gpt", "gpt")],
+        {
+            "That spends the whole budget on blocks: the embedding and the head cost too.": (
+                lambda b, c: b // block_parameters(c.d_model)
+            ),
+            "One block too many: that gpt is over the budget.": lambda b, c: largest_gpt(b, c) + 1,
+            "That is the number of blocks of the model you compare with, whatever its budget.": (
+                lambda b, c: c.n_layers
+            ),
+        },
+    ),
+}

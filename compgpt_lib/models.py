@@ -1,0 +1,309 @@
+"""The four models of arXiv 2404.14462: gpt, p-gpt, lc-gpt and cc-gpt.
+
+They share everything but `decode`, the way from the embedded characters to what the head reads.
+Letters: B batch, T time, d width, h heads, L blocks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from compgpt_lib.config import ModelConfig
+from compgpt_lib.layers import (
+    Cache,
+    ConvCompression,
+    DecoderBlock,
+    Embedding,
+    LinearCompression,
+)
+
+Branch = Literal["both", "heavier", "first", "second"]
+LONE_BRANCH = "p-gpt-1"
+OPTIMIZER = "optimizer."  # in a checkpoint, what begins so belongs to the optimizer
+
+
+class Decoder(nn.Module):
+    """What the four models share: characters in, one score per character of the vocabulary out."""
+
+    name: str
+
+    def __init__(self, config: ModelConfig, embedding_width: int, head_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = Embedding(
+            config.vocab_size, config.context_length, embedding_width, config.dropout
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(head_width, config.vocab_size)
+
+    def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
+        """Take the embedded characters (B, T, width) to what the head reads (B, T, head width)."""
+        raise NotImplementedError
+
+    def forward(
+        self, ids: Tensor, targets: Tensor | None = None, cache: Cache | None = None
+    ) -> Any:
+        """Predict the next character at every position.
+
+        `ids` and `targets` are (B, T) whole numbers below V; with a cache, `ids` continue what it
+        holds. Returns logits (B, T, V), and with targets the pair (logits, loss), the loss being
+        the mean cross-entropy in nats per character. Raises ValueError or TypeError for ids that
+        are not that.
+        """
+        start = 0 if cache is None else cache.length
+        self._check(ids, start)
+        x = self.embedding(ids, start)  # (B, T, width)
+        x = self.decode(x, cache)  # (B, T, head width)
+        logits = self.head(self.dropout(x))  # (B, T, V)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        if targets is None:
+            return logits
+        if targets.shape != ids.shape:
+            raise ValueError(
+                f"targets must have the shape of ids, {tuple(ids.shape)}, got "
+                f"{tuple(targets.shape)}: targets[b, t] is the character after ids[b, t]"
+            )
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def _check(self, ids: Tensor, start: int) -> None:
+        if ids.ndim != 2 or ids.shape[1] == 0:
+            raise ValueError(
+                f"ids must have shape (B, T) with T of 1 or more, got {tuple(ids.shape)}; "
+                "for one text use ids[None]"
+            )
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"ids must be whole numbers (torch.long), got {ids.dtype}")
+        if start + ids.shape[1] > self.config.context_length:
+            raise ValueError(
+                f"the model sees at most context_length={self.config.context_length} characters, "
+                f"got {start + ids.shape[1]}; cut it: ids[:, -{self.config.context_length}:]"
+            )
+        # On an accelerator this look at the values would make every step wait for the device.
+        if ids.device.type == "cpu" and ids.numel():
+            low, high = int(ids.min()), int(ids.max())
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"ids must lie in 0 to {self.config.vocab_size - 1} (vocab_size "
+                    f"{self.config.vocab_size}), got {low} to {high}; was the text encoded with "
+                    "this model's tokenizer?"
+                )
+
+    @property
+    def device(self) -> torch.device:
+        """The device the weights are on."""
+        return self.head.weight.device
+
+    def parameter_count(self) -> int:
+        """Return how many learned numbers the model has."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+class GPT(Decoder):
+    """gpt: L decoder blocks of width d."""
+
+    name = "gpt"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, config.d_model, config.d_model)
+        self.blocks = nn.ModuleList(
+            DecoderBlock(config.d_model, config.n_heads, config.dropout)
+            for _ in range(config.n_layers)
+        )
+
+    def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
+        """Run the blocks one after the other: (B, T, d) -> (B, T, d)."""
+        for block in self.blocks:
+            x = block(x, cache)  # (B, T, d)
+        return x
+
+
+class ParallelGPT(Decoder):
+    """p-gpt: an embedding of width 2d split in two halves, L/2 blocks for each, a learned mixture.
+
+    output = w * o1 + (1 - w) * o2, with w one learned scalar that starts at 0.5.
+    """
+
+    name = "p-gpt"
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config, 2 * config.d_model, config.d_model)
+        self.branches = nn.ModuleDict(
+            {
+                branch: nn.ModuleList(
+                    DecoderBlock(config.d_model, config.n_heads, config.dropout)
+                    for _ in range(config.halves(self.name))
+                )
+                for branch in ("first", "second")
+            }
+        )
+        self.w = nn.Parameter(torch.tensor(0.5))
+
+    def branch_weights(self) -> dict[str, Tensor]:
+        """Return the scalar that each branch's output is multiplied by."""
+        return {"first": self.w, "second": 1 - self.w}
+
+    def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
+        """Run each branch on its half and mix: (B, T, 2d) -> (B, T, d)."""
+        half = dict(zip(("first", "second"), x.chunk(2, dim=-1), strict=True))  # (B, T, d) each
+        weight = self.branch_weights()
+        outputs = []
+        for name, blocks in self.branches.items():
+            out = half[name]
+            for block in blocks:  # type: ignore[attr-defined]
+                out = block(out, cache)  # (B, T, d)
+            outputs.append(weight[name] * out)
+        return sum(outputs[1:], start=outputs[0])  # (B, T, d)
+
+    def only(self, branch: Branch) -> Self:
+        """Return the same trained model with one branch alone ("heavier" is p-gpt-1).
+
+        The copy shares this model's weights; the other branch is neither run nor counted. "both"
+        returns a copy with all branches that are there. Raises ValueError for another name.
+        """
+        if branch == "heavier":
+            branch = "first" if self.w >= 0.5 else "second"
+        if branch != "both" and branch not in self.branches:
+            raise ValueError(
+                f"branch must be both, heavier, {' or '.join(self.branches)}, got {branch!r}"
+            )
+        alone = copy.copy(self)
+        if branch != "both":
+            alone._modules = dict(self._modules)  # or the assignment below would reach this model
+            alone.branches = nn.ModuleDict({branch: self.branches[branch]})
+            alone.name = LONE_BRANCH
+        return alone
+
+
+class LinearlyCompressedGPT(Decoder):
+    """lc-gpt: after every two blocks a linear layer halves the width: d, d, d/2, d/2, d/4 ..."""
+
+    name = "lc-gpt"
+
+    def __init__(self, config: ModelConfig) -> None:
+        widths = config.stage_widths(self.name)
+        super().__init__(config, widths[0], widths[-1])
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    DecoderBlock(width, config.n_heads, config.dropout),
+                    DecoderBlock(width, config.n_heads, config.dropout),
+                    self.compression(width, narrower),
+                ]
+            )
+            for width, narrower in zip(widths, widths[1:], strict=False)
+        )
+
+    def compression(self, width: int, narrower: int) -> nn.Module:
+        """Return the layer that takes (B, T, width) to (B, T, narrower)."""
+        return LinearCompression(width, narrower)
+
+    def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
+        """Run the stages, each half as wide: (B, T, d) -> (B, T, d / 2^(L/2))."""
+        for stage in self.stages:
+            for layer in stage:  # type: ignore[attr-defined]
+                x = layer(x, cache)  # (B, T, d), the last layer of a stage to (B, T, d / 2)
+        return x
+
+
+class ConvCompressedGPT(LinearlyCompressedGPT):
+    """cc-gpt: lc-gpt with a causal convolution over the sequence in place of each linear layer."""
+
+    name = "cc-gpt"
+
+    def compression(self, width: int, narrower: int) -> nn.Module:
+        """Return the convolution that takes (B, T, width) to (B, T, narrower)."""
+        return ConvCompression(width, narrower, self.config.kernel_size)
+
+
+MODELS: dict[str, Callable[[ModelConfig], Decoder]] = {
+    model.name: model for model in (GPT, ParallelGPT, LinearlyCompressedGPT, ConvCompressedGPT)
+}
+
+
+def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
+    """Return a new model ("gpt", "p-gpt", "lc-gpt" or "cc-gpt") with PyTorch's default init.
+
+    The same seed gives the same weights; torch's global random state is left as it was. Raises
+    ValueError for another name or a config that the model cannot have.
+    """
+    if name not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](config)
+
+
+def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[str, Any]) -> None:
+    """Write tensors and a JSON description to one file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    try:
+        save_file(
+            {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
+            temporary,
+            metadata={"compgpt": json.dumps(about)},
+        )
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_safetensors` wrote.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one or another program's.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}: train the model, or check the path")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["compgpt"])
+            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
+        ) from error
+
+
+def describe(model: Decoder) -> dict[str, Any]:
+    """Return what `load` needs to know to build the model again."""
+    return {"model": model.name, "config": model.config.as_dict()}
+
+
+def save(model: Decoder, path: str | Path) -> None:
+    """Write the model's weights and configuration to one safetensors file, whole or not at all."""
+    write_safetensors(model.state_dict(), path, describe(model))
+
+
+def load(path: str | Path) -> Decoder:
+    """Return the model that `save` or a training run wrote, on the CPU, in evaluation mode.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+    """
+    tensors, about = read_safetensors(path)
+    lone = about["model"] == LONE_BRANCH
+    model = build(ParallelGPT.name if lone else about["model"], ModelConfig(**about["config"]))
+    weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
+    if lone and isinstance(model, ParallelGPT):
+        model = model.only("first" if any(".first." in key for key in weights) else "second")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{path} holds other weights than it says: {error}") from error
+    return model.eval()

@@ -1,0 +1,165 @@
+"""Characters to whole numbers and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+UNKNOWN = "\ufffd"  # Unicode's own sign for a character that cannot be shown
+_CODE_POINTS = 0x110000
+
+
+def code_points(text: str) -> np.ndarray:
+    """Return a text as its Unicode code points, one uint32 each."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+class CharTokenizer:
+    """One id per character: its place in the sorted vocabulary (as in arXiv 2404.14462).
+
+    `unknown`, if given, is the character that stands for all the vocabulary lacks, with an id like
+    any other. Raises ValueError for an empty vocabulary or one that names a character twice.
+    """
+
+    def __init__(self, vocabulary: str, unknown: str | None = None) -> None:
+        characters = sorted(set(vocabulary) | ({unknown} if unknown else set()))
+        if not vocabulary:
+            raise ValueError("the vocabulary is empty: give a text with at least one character")
+        if len(set(vocabulary)) != len(vocabulary):
+            raise ValueError("the vocabulary names a character twice; use CharTokenizer.from_text")
+        if unknown is not None and len(unknown) != 1:
+            raise ValueError(f"unknown must be one character, got {unknown!r}")
+        self.tokens = characters
+        self.unknown = unknown
+        self.dtype = np.dtype(np.uint16 if len(characters) <= 2**16 else np.uint32)
+        self._points = code_points("".join(characters))
+        self._missing = len(characters)
+        missing = characters.index(unknown) if unknown is not None else self._missing
+        self._ids = np.full(_CODE_POINTS, missing, dtype=np.uint32)
+        self._ids[self._points] = np.arange(len(characters))
+
+    @classmethod
+    def from_text(cls, text: str | Iterable[str], min_count: int = 1) -> CharTokenizer:
+        """Return the tokenizer of a text: its characters that occur at least `min_count` times.
+
+        With `min_count` above 1 the rarer ones become the unknown character. Raises ValueError for
+        an empty text or one in which no character is that frequent.
+        """
+        if min_count < 1:
+            raise ValueError(f"min_count must be 1 or more, got {min_count}")
+        counts = count_characters([text] if isinstance(text, str) else text)
+        kept = (counts >= min_count).nonzero()[0].astype("<u4")
+        if not len(kept):
+            raise ValueError(
+                f"no character occurs at least min_count={min_count} times in a text of "
+                f"{counts.sum():,} characters"
+            )
+        characters = kept.tobytes().decode("utf-32-le", "surrogatepass")
+        return cls(characters, unknown=UNKNOWN if min_count > 1 else None)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Return the ids of a text, (len(text),) of uint16 (uint32 above 65,536 characters).
+
+        Raises ValueError for a character that the vocabulary lacks, if there is no unknown one.
+        """
+        ids = self._ids[code_points(text)]
+        if self.unknown is None and len(ids) and int(ids.max()) == self._missing:
+            strangers = sorted({text[index] for index in (ids == self._missing).nonzero()[0]})
+            shown = ", ".join(repr(character) for character in strangers[:5])
+            raise ValueError(
+                f"{len(strangers)} characters are not in the vocabulary of {len(self)}: {shown}; "
+                "leave them out, or build the tokenizer with min_count=2 or more, which adds an "
+                "unknown character"
+            )
+        return ids.astype(self.dtype)
+
+    def decode(self, ids: Any) -> str:
+        """Return the text of whole numbers (a list, an array or a tensor).
+
+        Raises ValueError for ids outside the vocabulary, TypeError for what is no whole number.
+        """
+        ids = np.asarray(ids).reshape(-1)
+        if not len(ids):
+            return ""
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise TypeError(f"ids must be whole numbers, got {ids.dtype}")
+        if ids.min() < 0 or ids.max() >= len(self):
+            raise ValueError(
+                f"ids must lie in 0 to {len(self) - 1}, got {ids.min()} to {ids.max()}"
+            )
+        return self._points[ids].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CharTokenizer) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    def __repr__(self) -> str:
+        rest = "" if self.unknown is None else f", the rest as {self.unknown!r}"
+        return f"CharTokenizer({len(self)} characters{rest})"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the vocabulary: equal for equal tokenizers."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """Return the vocabulary as JSON."""
+        about = {"format": "compgpt-characters-1", "unknown": self.unknown}
+        return json.dumps(about | {"vocabulary": "".join(self.tokens)})
+
+    @classmethod
+    def from_json(cls, text: str) -> CharTokenizer:
+        """Return the tokenizer that `to_json` described; raises ValueError for anything else."""
+        try:
+            about = json.loads(text)
+            if about["format"] != "compgpt-characters-1":
+                raise ValueError(f"unknown format {about['format']!r}")
+            return cls(about["vocabulary"], about["unknown"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"not a vocabulary written by compgpt ({error})") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the vocabulary to a JSON file, whole or not at all."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> CharTokenizer:
+        """Return the tokenizer of a file; raises ValueError if it is damaged."""
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; delete the file and build it again") from error
+
+
+def count_characters(texts: Iterable[str]) -> np.ndarray:
+    """Return how often each Unicode code point occurs, (0x110000,)."""
+    counts = np.zeros(_CODE_POINTS, dtype=np.int64)
+    for text in texts:
+        found = np.bincount(code_points(text))
+        counts[: len(found)] += found
+    return counts
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
