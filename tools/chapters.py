@@ -23,6 +23,7 @@ from compgpt_lib.config import home
 from compgpt_lib.tokenizer import write_text
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
@@ -74,6 +75,7 @@ def run(
                 cwd=str(NOTEBOOKS),
                 kernel_name="python3",
                 progress_bar=False,
+                extra_arguments=QUIET,
             )
             print(f"ok      {time.perf_counter() - began:5.0f} s", flush=True)
         except papermill.PapermillExecutionError as error:
@@ -139,6 +141,7 @@ def save(only: Only = "") -> None:
                 timeout=3600,
                 coalesce_streams=True,
                 record_timing=False,
+                extra_arguments=QUIET,
                 resources={"metadata": {"path": str(NOTEBOOKS)}},
             )
             try:

@@ -1,0 +1,250 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compgpt_lib import corpus as module
+from compgpt_lib.corpus import Corpus
+
+BODY = "import pandas as pd\n" + "".join(
+    f"def f{i}(frame):\n    return frame[{i}]\n" for i in range(30)
+)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path / "home"))
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def many(count: int = 40) -> dict[str, str | bytes]:
+    return {f"part{i % 3}/f{i}.py": f"# file {i}\n{'x = 1' * i}\n{BODY}" for i in range(count)}
+
+
+def test_a_folder_is_split_by_whole_file(tmp_path):
+    corpus = Corpus.from_files(write(tmp_path / "code", many()))
+    assert corpus.manifest["files"]["train"] + corpus.manifest["files"]["valid"] == 40
+    assert 0 < corpus.manifest["files"]["valid"] < 20
+    train, valid = corpus.text("train"), corpus.text("valid")
+    for text in many().values():
+        assert (text in train) != (text in valid)
+    assert isinstance(corpus.train, np.memmap)
+
+
+def test_the_second_call_opens_what_the_first_built(tmp_path):
+    folder = write(tmp_path / "code", many())
+    first = Corpus.from_files(folder)
+    stamp = (first.folder / "train.npy").stat().st_mtime_ns
+    assert (Corpus.from_files(folder).folder / "train.npy").stat().st_mtime_ns == stamp
+    write(folder, {"part0/f0.py": "changed = True\n" + BODY})
+    assert Corpus.from_files(folder).folder != first.folder
+
+
+def test_one_file_is_split_by_position(tmp_path):
+    text = "".join(f"line {i}\n" for i in range(500))
+    corpus = Corpus.from_files(write(tmp_path, {"one.txt": text}) / "one.txt")
+    assert corpus.text("train") + corpus.text("valid") == text
+    assert len(corpus.valid) == len(text) // 10
+
+
+def test_unreadable_files_are_counted_not_read(tmp_path):
+    bad = {
+        "a.py": b"\xff\xfe\x00",
+        "b.py": b"caf\xe9 = 1",
+        "c.py": b"",
+        "d.py": b"x\0y",
+        "e.py": " \n",
+    }
+    corpus = Corpus.from_files(write(tmp_path / "code", many() | bad))
+    assert corpus.manifest["skipped"] == {"binary": 2, "not UTF-8": 1, "empty": 2}
+    with pytest.raises(ValueError, match=r"no readable text.*5 files end in '.py', skipped"):
+        Corpus.from_files(write(tmp_path / "bad", bad))
+
+
+def test_empty_folders_and_missing_paths(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="0 files end in '.py'"):
+        Corpus.from_files(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="no file or folder at"):
+        Corpus.from_files(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="an empty list of paths"):
+        Corpus.from_files([])
+
+
+def test_a_text_shorter_than_the_context_says_so(tmp_path):
+    corpus = Corpus.from_files(write(tmp_path, {"one.py": "a" * 100}) / "one.py")
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"valid text has 10 characters.*context_length \+ 1 = 11"):
+        corpus.batch("valid", 2, 10, rng)
+    assert corpus.batch("valid", 2, 9, rng)[0].shape == (2, 9)
+    with pytest.raises(ValueError, match='"train" or "valid", got \'test\''):
+        corpus.split("test")
+
+
+def test_windows_are_the_text(tmp_path):
+    corpus = Corpus.from_files(write(tmp_path / "code", many()))
+    ids = np.asarray(corpus.train)
+    for x, y in (
+        corpus.batch("train", 8, 32, np.random.default_rng(3)),
+        corpus.windows("train", 8, 32),
+    ):
+        assert x.shape == y.shape == (8, 32) and x.dtype == y.dtype == np.int64
+        assert (x[:, 1:] == y[:, :-1]).all()
+        for row, last in zip(x, y[:, -1], strict=True):
+            whole = corpus.tokenizer.decode([*row, last])
+            assert whole in corpus.text("train")
+    fixed = corpus.windows("train", 5, 32)[0]
+    assert (fixed[0] == ids[:32]).all() and (fixed[-1] == ids[-33:-1]).all()
+    assert (fixed == corpus.windows("train", 5, 32)[0]).all()
+
+
+def test_every_window_can_be_drawn(tmp_path):
+    corpus = Corpus.from_files(write(tmp_path, {"one.py": "abcdefghij" * 2}) / "one.py")
+    drawn = corpus.batch("train", 400, 15, np.random.default_rng(0))[0]
+    assert len({tuple(row) for row in drawn}) == len(corpus.train) - 15
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    root = write(
+        tmp_path / "site",
+        {
+            f"fakepkg/m{i}.py": f"# {i}\n"
+            + "".join(f"long_name_{i}_{j} = other({j}, pandas)\n" for j in range(20))
+            for i in range(60)
+        }
+        | {
+            "fakepkg/__init__.py": "",
+            "fakepkg/plain.py": "print('nothing to see here')\n",
+            "fakepkg/table.py": "import pandas\n" + "0.1234, 5.678, 9.1011,\n" * 40,
+            "fakepkg/twin.py": "# 7, copied\n"
+            + "".join(f"long_name_7_{j} = other({j}, pandas)\n" for j in range(20)),
+            "fakepkg/_version.py": "import pandas\nversion = 'abc'\n",
+        },
+    )
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setattr(module, "PACKAGES", {"fakepkg": "numpy"})
+
+
+def test_installed_keeps_what_the_filter_says(packages):
+    corpus = Corpus.installed(min_count=2)
+    assert corpus.manifest["skipped"] == {
+        "empty": 1,
+        "no keyword": 1,
+        "table of numbers": 1,
+        "near-duplicate": 1,
+    }
+    assert sum(corpus.manifest["files"].values()) == 60
+    text = corpus.text("train") + corpus.text("valid")
+    assert "copied" not in text and "version" not in text and "0.1234" not in text
+    assert corpus.manifest["packages"].keys() == {"numpy"} and corpus.manifest["licences"]["numpy"]
+    assert corpus.tokenizer.unknown is not None
+    assert Corpus.open("installed").folder != corpus.folder  # another min_count
+    corpus.verify()
+
+
+@pytest.mark.parametrize("name", ["train.npy", "valid.npy", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "zeroed"])
+def test_a_damaged_corpus_is_built_again(packages, name, damage):
+    corpus = Corpus.installed(min_count=2)
+    whole = corpus.text("train")
+    path = corpus.folder / name
+    raw = path.read_bytes()
+    del corpus
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(raw[: len(raw) // 2] if damage == "cut" else bytes(len(raw)))
+    again = Corpus.installed(min_count=2)
+    assert again.text("train") == whole
+    again.verify()
+
+
+def test_a_flipped_bit_is_found_by_verify(packages):
+    corpus = Corpus.installed(min_count=2)
+    path = corpus.folder / "train.npy"
+    raw = bytearray(path.read_bytes())
+    raw[-2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match="is damaged: delete the folder"):
+        Corpus.installed(min_count=2).verify()
+
+
+BUILD = """
+import sys, time
+from compgpt_lib import corpus
+from compgpt_lib.corpus import Corpus
+if sys.argv[2] == "slow":
+    save = corpus.np.save
+    def slow_save(*args, **kwargs):
+        save(*args, **kwargs)
+        print("half-way", flush=True)
+        time.sleep(60)
+    corpus.np.save = slow_save
+print(len(Corpus.from_files(sys.argv[1]).train), flush=True)
+"""
+
+
+def start(folder: Path, how: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, str(folder), how], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_build_killed_half_way_leaves_nothing_to_read(tmp_path):
+    folder = write(tmp_path / "code", many())
+    process = start(folder, "slow")
+    assert process.stdout.readline() == "half-way\n"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    corpora = tmp_path / "home" / "data" / "corpora"
+    assert [path for path in corpora.iterdir() if path.name.endswith(".part")]
+    corpus = Corpus.from_files(folder)
+    corpus.verify()
+    assert not [path for path in corpora.iterdir() if path.name.endswith(".part")]
+
+
+def test_two_builds_at_once_agree(tmp_path):
+    folder = write(tmp_path / "code", many())
+    processes = [start(folder, "fast") for _ in range(2)]
+    lengths = {process.communicate(timeout=120)[0] for process in processes}
+    assert lengths == {f"{len(Corpus.from_files(folder).train)}\n"}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    for split, count in (("train", 12), ("valid", 3)):
+        lines = [
+            json.dumps({"repo_name": "a/b", "content": f"# {split} {i}\nimport pandas é\n" * 20})
+            for i in range(count)
+        ]
+        write(tmp_path, {f"{split}.jsonl": "\n".join(lines)})
+    return {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "valid")}
+
+
+def test_local_files_of_the_papers_schema(rows, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    corpus = Corpus.from_huggingface(**rows, rows=(10, 2))
+    assert corpus.manifest["files"] == {"train": 10, "valid": 2}
+    assert "# train 9" in corpus.text("train") and "# train 10" not in corpus.text("train")
+    assert corpus.tokenizer.tokens == sorted(set(corpus.text("train") + corpus.text("valid")))
+    with pytest.raises(ValueError, match="no column 'text'; it has repo_name, content"):
+        Corpus.from_huggingface(**rows, column="text")
+
+
+def test_a_home_with_spaces_and_accents(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path / "mon dossier é 文"))
+    assert len(Corpus.from_files(write(tmp_path / "code", many())).train)
+    assert os.listdir(tmp_path / "mon dossier é 文") == ["data"]

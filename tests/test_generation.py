@@ -1,0 +1,141 @@
+import itertools
+
+import pytest
+import torch
+from conftest import some_ids, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_models import each_kind
+
+from compgpt_lib.generation import _until, choose, complete, generate, stream
+from compgpt_lib.tokenizer import CharTokenizer
+
+TOKENIZER = CharTokenizer("\n abcdefghijklmnopqrst=")
+assert len(TOKENIZER) == 23
+
+
+@each_kind
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_cache_changes_nothing_even_past_the_context(name, kernel_size, temperature):
+    model = tiny_model(name, kernel_size=kernel_size)
+    for length in (1, 7, 16, 30):
+        ids = some_ids(1, length)[0]
+        runs = [
+            list(generate(model, ids, 45, temperature=temperature, seed=1, cache=cache))
+            for cache in (True, False)
+        ]
+        assert runs[0] == runs[1] and len(runs[0]) == 45
+
+
+def test_greedy_text_within_the_context_is_that_of_the_whole_model():
+    model = tiny_model("gpt")
+    ids = some_ids(1, 3)
+    for drawn in generate(model, ids[0], 13, temperature=0):
+        assert drawn == int(model(ids)[0, -1].argmax())
+        ids = torch.cat((ids, torch.tensor([[drawn]])), 1)
+
+
+def test_seeds():
+    model = tiny_model("gpt")
+    a, b, c = (list(generate(model, some_ids(1)[0], 30, seed=seed)) for seed in (1, 1, 2))
+    assert a == b != c
+
+
+def test_generation_is_lazy_and_leaves_the_mode():
+    model = tiny_model("gpt").train()
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    drawn = generate(model, some_ids(1)[0], 1000)
+    assert not calls
+    next(drawn)
+    assert len(calls) == 1
+    drawn.close()
+    assert model.training
+
+
+def test_top_k_1_is_greedy():
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    assert choose(logits, top_k=1) == choose(logits, temperature=0) == int(logits.argmax())
+
+
+@given(st.lists(st.floats(-4, 4), min_size=2, max_size=12, unique=True), st.floats(0.01, 1.0))
+@settings(deadline=None, max_examples=50)
+def test_top_p_keeps_the_smallest_nucleus(values, top_p):
+    logits = torch.tensor(values)
+    probabilities = logits.softmax(0)
+    generator = torch.Generator().manual_seed(0)
+    for drawn in {choose(logits, top_p=top_p, generator=generator) for _ in range(60)}:
+        likelier = probabilities[probabilities > probabilities[drawn] + 1e-6].sum()
+        assert likelier < top_p + 1e-5
+    assert choose(logits, top_p=1e-9) == int(logits.argmax()) or len(set(logits.tolist())) < len(
+        logits
+    )
+
+
+def test_frequencies_follow_the_temperature():
+    logits = torch.tensor([0.0, 1.0, 2.0])
+    generator = torch.Generator().manual_seed(0)
+    for temperature in (0.5, 1.0, 2.0):
+        drawn = [choose(logits, temperature, generator=generator) for _ in range(4000)]
+        share = torch.bincount(torch.tensor(drawn), minlength=3) / 4000
+        torch.testing.assert_close(share, (logits / temperature).softmax(0), atol=0.03, rtol=0)
+
+
+@given(
+    text=st.text(alphabet="ab\n", max_size=30),
+    stops=st.lists(st.text(alphabet="ab\n", min_size=1, max_size=3), max_size=3),
+)
+def test_text_ends_before_the_first_stop_string(text, stops):
+    written = "".join(_until(stops, iter(text)))
+    ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+    if not ends:
+        assert written == text
+    else:
+        first = min(ends)  # the stop string that is complete first
+        longest = max((stop for stop in stops if text[:first].endswith(stop)), key=len)
+        starts = {first - len(stop) for stop in stops if text[:first].endswith(stop)}
+        assert len(written) in starts and text.startswith(written)
+        assert longest
+
+
+def test_characters_come_as_soon_as_they_cannot_be_a_stop():
+    given_ = iter("ab\n\nzzz")
+    out = _until(["\n\n"], given_)
+    assert next(out) == "a" and next(given_) == "b"
+
+
+def test_stream_and_complete_agree():
+    model = tiny_model("gpt")
+    streamed = stream(model, TOKENIZER, "abc", 40, seed=3)
+    head = "".join(itertools.islice(streamed, 5))
+    whole = complete(model, TOKENIZER, "abc", 40, seed=3)
+    assert whole.startswith(head) and len(whole) == 40
+    stopped = complete(model, TOKENIZER, "abc", 40, seed=3, stop=whole[10])
+    assert stopped == whole[: whole.index(whole[10])]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(temperature=-1), "temperature must be 0"),
+        (dict(temperature=float("nan")), "temperature must be 0"),
+        (dict(top_k=0), "top_k must be 1 or more"),
+        (dict(top_p=0.0), "top_p must be above 0"),
+        (dict(top_p=1.5), "top_p must be above 0"),
+        (dict(max_new=-1), "max_new must be 0 or more"),
+        (dict(stop=["a", ""]), "stop strings must not be empty"),
+    ],
+)
+def test_bad_settings_are_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        stream(tiny_model("gpt"), TOKENIZER, "abc", **settings)
+
+
+def test_bad_prompts_are_refused():
+    model = tiny_model("gpt")
+    with pytest.raises(ValueError, match="at least one character"):
+        complete(model, TOKENIZER, "")
+    with pytest.raises(ValueError, match="not in the vocabulary"):
+        complete(model, TOKENIZER, "é")
+    with pytest.raises(ValueError, match=r"shape \(T,\)"):
+        generate(model, some_ids(), 3)
