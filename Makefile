@@ -4,7 +4,6 @@ BIN := .venv/bin
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 # The kernel of the notebooks is the one of .venv, whatever else is registered for the user.
 export JUPYTER_PREFER_ENV_PATH := 1
-export PYTHONWARNINGS := ignore:.*FileLock.*
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
@@ -31,7 +30,7 @@ lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timings 2>/dev/null || $(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/codespell
 
 check: lint ## lint and unit tests, for every edit (under 3 minutes)

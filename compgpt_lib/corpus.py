@@ -274,12 +274,11 @@ def _split_of(name: str) -> Split:
 
 def _licence(package: str) -> str:
     about = metadata.metadata(package)
-    classifiers = [
-        line.rsplit(" :: ", 1)[-1]
-        for line in about.get_all("Classifier") or []
-        if line.startswith("License")
-    ]
-    return about.get("License-Expression") or ", ".join(classifiers) or "see the package"
+    if "License-Expression" in about:
+        return str(about["License-Expression"])
+    classifiers = about.get_all("Classifier") or []
+    names = [line.rsplit(" :: ", 1)[-1] for line in classifiers if line.startswith("License")]
+    return ", ".join(names) or "see the package"
 
 
 def _stamp(source: str) -> str:

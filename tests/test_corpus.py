@@ -62,7 +62,7 @@ def test_one_file_is_split_by_position(tmp_path):
 def test_unreadable_files_are_counted_not_read(tmp_path):
     bad = {
         "a.py": b"\xff\xfe\x00",
-        "b.py": b"caf\xe9 = 1",
+        "b.py": b"\xe9t\xe9 = 1",
         "c.py": b"",
         "d.py": b"x\0y",
         "e.py": " \n",

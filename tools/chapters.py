@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import os
 import sys
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 import nbformat
+import pandas as pd
 import papermill
 import typer
 from nbclient import NotebookClient
@@ -88,8 +90,6 @@ def run(
         print(f"{failed} of {len(paths)} chapters failed")
         raise typer.Exit(1)
     if compares:
-        import pandas as pd
-
         print(f"\nThe four models, {preset} size, beside the paper's (published at paper size):\n")
         print(pd.read_csv(table, index_col="model").to_string(na_rep="", line_width=120))
 
@@ -152,8 +152,27 @@ def save(only: Only = "") -> None:
                 continue
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
             print(f"saved   {time.perf_counter() - began:5.0f} s", flush=True)
+            if path.name.startswith("07"):
+                stamp_readme(notebook, home() / "runs" / "comparison.csv")
     if failed:
         raise typer.Exit(1)
+
+
+def stamp_readme(notebook: Any, table: Path) -> None:
+    """Put the loss curves and the table of chapter 07 into the README."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    picture = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
+    (NOTEBOOKS / "losses.png").write_bytes(base64.b64decode(picture))
+    ours = pd.read_csv(table, index_col="model").drop(columns=["training s", "bits"])
+    rows = [[ours.index.name, *ours.columns], ["---"] * (len(ours.columns) + 1)]
+    for name, row in ours.iterrows():
+        cells = ["" if pd.isna(value) else f"{value:.10g}" for value in row]
+        rows.append([str(name), f"{row['parameters']:,.0f}", *cells[1:]])
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    readme = NOTEBOOKS.parent / "README.md"
+    begin, end = "<!-- table: written by make notebooks -->", "<!-- end of table -->"
+    before, rest = readme.read_text().split(begin)
+    write_text(readme, f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}")
 
 
 def plain(notebook: Any) -> Any:

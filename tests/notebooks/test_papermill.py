@@ -1,0 +1,48 @@
+"""Every chapter runs through papermill with other parameters than the committed ones."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from compgpt_lib.corpus import Corpus
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def execute(path: Path, out: Path, **parameters: object) -> nbformat.NotebookNode:
+    return papermill.execute_notebook(
+        str(path),
+        str(out / path.name),
+        parameters=parameters,
+        cwd=str(path.parent),
+        kernel_name="python3",
+        progress_bar=False,
+    )
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_chapter_runs_at_smoke_size(path, tmp_path, home):
+    done = execute(path, tmp_path, preset="smoke")
+    assert all(cell.get("execution_count") for cell in done.cells if cell.cell_type == "code")
+    if path.name.startswith("07"):
+        table = pd.read_csv(home / "runs" / "comparison.csv", index_col="model")
+        assert {"gpt", "p-gpt", "p-gpt-1", "lc-gpt", "cc-gpt"} <= set(table.index)
+        assert table.loss.between(0.5, 6).all()
+
+
+@pytest.mark.parametrize("number", ["03", "07"])
+def test_chapter_runs_on_a_folder_of_the_learners_own(number, tmp_path, home):
+    (path,) = [path for path in PATHS if path.name.startswith(number)]
+    done = execute(path, tmp_path, preset="smoke", data=str(ROOT / "compgpt_lib"))
+    V = len(Corpus.from_files(ROOT / "compgpt_lib").tokenizer)
+    if number == "03":
+        assert re.search(rf"vocab_size={V}\b", str(done.cells))
