@@ -182,13 +182,13 @@ class TrainConfig(_Config):
             eval_windows=200 * 64,
         ),
         "laptop": dict(
-            steps=800,
-            batch_size=32,
-            learning_rate=1e-3,
+            steps=1600,
+            batch_size=16,
+            learning_rate=3e-3,
             schedule="cosine",
-            warmup_steps=50,
+            warmup_steps=100,
             gradient_clip=1.0,
-            eval_every=100,
+            eval_every=200,
             eval_windows=256,
         ),
         "smoke": dict(

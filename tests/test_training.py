@@ -297,3 +297,15 @@ def test_two_processes_learn_what_one_does(corpus, tmp_path):
     )  # opens what the two processes left
     for column in ("step", "tokens", "train_loss", "valid_loss"):
         assert_close(two.history[column].tolist(), one.history[column].tolist(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_learns_the_same(corpus):
+    config = dict(steps=4, eval_every=4)
+    plain = train(fresh(corpus, dropout=0.0), corpus, short_run(**config), progress=False)
+    compiled = train(
+        fresh(corpus, dropout=0.0), corpus, short_run(compile=True, **config), progress=False
+    )
+    assert_close(
+        compiled.history.valid_loss.tolist(), plain.history.valid_loss.tolist(), atol=1e-4, rtol=0
+    )
