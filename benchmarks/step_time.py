@@ -27,14 +27,14 @@ def characters_per_second(model: Decoder, cache: bool) -> float:
 def measure(preset: str, batch_size: int) -> pd.DataFrame:
     device = default_device()
     shape = ModelConfig.preset(preset)  # type: ignore[arg-type]
-    models = [build(name, shape).to(device) for name in MODELS]
+    models = {name: build(name, shape).to(device) for name in MODELS}
     seconds = step_seconds(models, batch_size, repeats=7)
     tokens = batch_size * shape.context_length
     costs = cost_table(shape)
     flops = 3 * costs["MFLOP per character"] * 1e6  # forward once, backward about twice
     rows = {}
-    lone = [model.only("first") for model in models if isinstance(model, ParallelGPT)]
-    for model in [*models, *lone]:
+    lone = [model.only("first") for model in models.values() if isinstance(model, ParallelGPT)]
+    for model in [*models.values(), *lone]:
         row = {"parameters": f"{model.parameter_count():,}"}
         if model.name in seconds:
             step = seconds[model.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -104,7 +104,7 @@ def cost_table(config: ModelConfig, names: Iterable[str] = tuple(MODELS)) -> pd.
 
 
 def step_seconds(
-    models: Iterable[Decoder], batch_size: int = 32, repeats: int = 9, warmup: int = 2
+    models: Mapping[str, Decoder], batch_size: int = 32, repeats: int = 9, warmup: int = 2
 ) -> dict[str, float]:
     """Return each model's median seconds for one training step on random characters.
 
@@ -112,9 +112,9 @@ def step_seconds(
     turns within one run, so that a machine that slows down slows all of them; copies are trained,
     the models stay as they are.
     """
-    steps: dict[str, Callable[[], None]] = {}
-    for model in models:
-        steps[model.name] = _stepper(copy.deepcopy(model).train(), batch_size)
+    steps = {
+        name: _stepper(copy.deepcopy(model).train(), batch_size) for name, model in models.items()
+    }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(warmup + repeats):
         for name, step in steps.items():

@@ -81,11 +81,11 @@ def test_a_model_that_knows_the_line_scores_100(corpus, monkeypatch):
 
 
 def test_step_seconds_trains_copies():
-    models = [tiny_model(name) for name in NAMES]
-    before = [model.head.weight.clone() for model in models]
+    models = {name: tiny_model(name) for name in NAMES}
+    before = [model.head.weight.clone() for model in models.values()]
     seconds = evaluation.step_seconds(models, batch_size=2, repeats=3, warmup=1)
     assert list(seconds) == list(NAMES) and all(value > 0 for value in seconds.values())
-    for model, weight in zip(models, before, strict=True):
+    for model, weight in zip(models.values(), before, strict=True):
         assert torch.equal(model.head.weight, weight)
 
 

@@ -163,11 +163,13 @@ def stamp_readme(notebook: Any, table: Path) -> None:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     picture = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
     (NOTEBOOKS / "losses.png").write_bytes(base64.b64decode(picture))
-    ours = pd.read_csv(table, index_col="model").drop(columns=["training s", "bits"])
-    rows = [[ours.index.name, *ours.columns], ["---"] * (len(ours.columns) + 1)]
+    shown = {"parameters": ",.0f", "loss": ".3f", "loss / gpt": ".3f", "paper loss / gpt": ".3f"}
+    shown |= {"step / gpt": ".2f", "exact %": ".0f", "edit sim": ".0f"}
+    ours = pd.read_csv(table, index_col="model")
+    rows = [["model", *shown], ["---"] + ["---:"] * len(shown)]
     for name, row in ours.iterrows():
-        cells = ["" if pd.isna(value) else f"{value:.10g}" for value in row]
-        rows.append([str(name), f"{row['parameters']:,.0f}", *cells[1:]])
+        cells = ["" if pd.isna(row[key]) else f"{row[key]:{form}}" for key, form in shown.items()]
+        rows.append([str(name), *cells])
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     readme = NOTEBOOKS.parent / "README.md"
     begin, end = "<!-- table: written by make notebooks -->", "<!-- end of table -->"
