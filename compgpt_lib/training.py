@@ -100,14 +100,23 @@ def _cpu_flags() -> str:
 
 
 def run_folder(model: Decoder, corpus: Corpus, config: TrainConfig) -> Path:
-    """Return the folder of exactly this run: the same model, text and settings find it again."""
+    """Return the folder of exactly this run: the same new model, text and settings find it again.
+
+    Initial weights count, so another seed, or a model that was trained before, is another run.
+    """
     digest = hashlib.sha256(json.dumps(_identity(model, corpus, config)).encode()).hexdigest()
     return home() / "runs" / "checkpoints" / f"{model.name}-{digest[:12]}"
 
 
 def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    text = {"vocabulary": corpus.tokenizer.fingerprint, "train": len(corpus.train)}
-    return describe(model) | {"train": config.as_dict(), "corpus": text}
+    weights = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        weights.update(tensor.detach().cpu().numpy().tobytes())
+    return describe(model) | {
+        "initial weights": weights.hexdigest()[:16],
+        "corpus": [corpus.tokenizer.fingerprint, len(corpus.train)],
+        "train": config.as_dict(),
+    }
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

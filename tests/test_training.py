@@ -155,11 +155,18 @@ def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
     for model, config in (
         (fresh(corpus, "lc-gpt"), short_run()),
         (fresh(corpus), short_run(seed=1)),
+        (build("gpt", fresh(corpus).config, seed=1), short_run()),
     ):
         with pytest.raises(ValueError, match="is a checkpoint of another run.*another folder"):
             train(model, corpus, config, tmp_path, progress=False)
-    folders = {training.run_folder(fresh(corpus), corpus, short_run(seed=i % 2)) for i in range(4)}
-    assert len(folders) == 2
+    folders = {
+        training.run_folder(
+            build("gpt", fresh(corpus).config, seed), corpus, short_run(steps=steps)
+        )
+        for seed in (0, 1, 0)
+        for steps in (6, 8, 6)
+    }
+    assert len(folders) == 4
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: bytes(len(raw))])
