@@ -8,8 +8,9 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -32,6 +33,8 @@ PACKAGES = {  # what is imported: what is installed
 }
 KEYWORDS = re.compile("pandas|sklearn|matplotlib|seaborn")  # the filter of the paper's data set
 GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build_config)\.py$")
+# What Windows wheels add to a package's __init__.py, so that the text is the same everywhere.
+PATCH = re.compile(r"\n\n# start delvewheel patch\n.*?# end delvewheel patch\n", re.DOTALL)
 FORMAT = 1  # raise it when what is built from the same texts changes
 
 
@@ -98,20 +101,22 @@ class Corpus:
     ) -> Corpus:
         """Return the corpus of your own files or folders (searched for files with `suffix`).
 
-        About one file in ten is held out; of fewer than ten files, the last tenth of each. Files
-        that are empty, binary or not UTF-8 are skipped and counted in the manifest. Raises
-        FileNotFoundError for a missing path, ValueError where nothing readable is found.
+        About one file in ten is held out; where that leaves a split empty, and of fewer than ten
+        files, the last tenth of each. Files that are empty, binary or not UTF-8 are skipped and
+        counted in the manifest. Raises FileNotFoundError for a missing path, ValueError where
+        nothing readable is found.
         """
         given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
-        files: list[tuple[str, Path]] = []
+        files: dict[Path, str] = {}  # a file that two paths lead to must not be in both splits
         for path in given:
             if not path.exists():
                 raise FileNotFoundError(f"no file or folder at {path}")
             found = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path]
             base = path if path.is_dir() else path.parent
-            files += [(file.relative_to(base).as_posix(), file) for file in found if file.is_file()]
+            for file in filter(Path.is_file, found):
+                files.setdefault(file.resolve(), file.relative_to(base).as_posix())
         skipped: Counter[str] = Counter()
-        texts = list(_readable(iter(files), skipped))
+        texts = list(_readable(((name, file) for file, name in files.items()), skipped))
         if not texts:
             raise ValueError(
                 f"no readable text in {', '.join(map(str, given)) or 'an empty list of paths'}: "
@@ -121,9 +126,11 @@ class Corpus:
         for name, text in texts:
             digest.update(f"{name}\0{text}\0".encode("utf-8", "surrogatepass"))
 
+        by_file = len(texts) >= 10 and len({_split_of(name) for name, _ in texts}) == 2
+
         def documents() -> Iterator[Document]:
             for name, text in texts:
-                if len(texts) >= 10:
+                if by_file:
                     yield Document(name, _split_of(name), text)
                 else:
                     cut = len(text) - max(1, len(text) // 10)
@@ -145,17 +152,19 @@ class Corpus:
         """Return the first rows of two data sets of the hub, or of local .json(l)/.parquet files.
 
         The defaults are the paper's data set; nothing is downloaded beyond the rows asked for.
-        Raises ImportError without the `datasets` package, ValueError for a missing column.
+        A data set's split "train" or "validation" is read, or its only one. Raises ImportError
+        without the `datasets` package, ValueError for a missing column or split.
         """
         skipped: Counter[str] = Counter()
 
         def documents() -> Iterator[Document]:
-            splits: tuple[tuple[Split, str, int], ...] = (
-                ("train", train, rows[0]),
-                ("valid", valid, rows[1]),
+            splits: tuple[tuple[Split, str, str, int], ...] = (
+                ("train", train, "train", rows[0]),
+                ("valid", valid, "validation", rows[1]),
             )
-            for split, source, count in splits:
-                for index, text in enumerate(_rows(source, count, column)):
+            for split, source, part, count in splits:
+                found = _rows(source, part, count, column, only=train != valid)
+                for index, text in enumerate(found):
                     if text:
                         yield Document(f"{source}/{index}", split, text)
                     else:
@@ -232,7 +241,7 @@ def _readable(
             skipped["binary"] += 1
         else:
             try:
-                yield name, raw.decode("utf-8").replace("\r\n", "\n")
+                yield name, PATCH.sub("", raw.decode("utf-8").replace("\r\n", "\n"))
             except UnicodeDecodeError:
                 skipped["not UTF-8"] += 1
 
@@ -288,7 +297,8 @@ def _stamp(source: str) -> str:
     return f"{path.name}:{_sha256(path)}"
 
 
-def _rows(source: str, count: int, column: str) -> Iterator[str]:
+def _rows(source: str, part: str, count: int, column: str, only: bool) -> Iterator[str]:
+    """Yield rows of a data set's split `part`, or of its only split where `only` allows that."""
     try:
         import datasets
     except ImportError as error:
@@ -300,10 +310,12 @@ def _rows(source: str, count: int, column: str) -> Iterator[str]:
         kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
         if kind is None:
             raise ValueError(f"{source} must end in .jsonl, .json or .parquet")
-        stream = datasets.load_dataset(kind, data_files=str(path), split="train", streaming=True)
+        parts = datasets.load_dataset(kind, data_files=str(path), streaming=True)
     else:
-        stream = datasets.load_dataset(source, split="train", streaming=True)
-    for row in stream.take(count):
+        parts = datasets.load_dataset(source, streaming=True)
+    if part not in parts and not (only and len(parts) == 1):
+        raise ValueError(f"{source} has no split {part!r}; it has {', '.join(map(str, parts))}")
+    for row in parts.get(part, next(iter(parts.values()))).take(count):
         if column not in row:
             raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
         yield row[column] or ""
@@ -314,7 +326,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open_or_build(about: dict[str, Any], documents: Any, skipped: Counter[str]) -> Corpus:
+def _open_or_build(
+    about: dict[str, Any], documents: Callable[[], Iterable[Document]], skipped: Counter[str]
+) -> Corpus:
     about = {"format": FORMAT, **about}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
@@ -344,11 +358,11 @@ def _load(folder: Path) -> Corpus | None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         tokenizer = CharTokenizer.load(folder / "tokenizer.json")
         arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["sha256"]
+            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "valid")
         }
         whole = all(len(arrays[name]) == manifest["characters"][name] for name in arrays)
         right = tokenizer.fingerprint == manifest["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
     if not (whole and right):
         return None
@@ -371,6 +385,7 @@ def _build(
         np.save(folder / f"{split}.npy", tokenizer.encode(text), allow_pickle=False)
     tokenizer.save(folder / "tokenizer.json")
     manifest = about | {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "files": {split: len(parts) for split, parts in texts.items()},
         "skipped": dict(skipped),
         "characters": {split: len(text) for split, text in joined.items()},

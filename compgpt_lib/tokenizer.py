@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,9 @@ class CharTokenizer:
     def to_json(self) -> str:
         """Return the vocabulary as JSON."""
         about = {"format": "compgpt-characters-1", "unknown": self.unknown}
-        return json.dumps(about | {"vocabulary": "".join(self.tokens)})
+        # JSON joins a lone high surrogate and a low one after it: high ones go last.
+        written = sorted(self.tokens, key=lambda token: "\ud800" <= token <= "\udbff")
+        return json.dumps(about | {"vocabulary": "".join(written)})
 
     @classmethod
     def from_json(cls, text: str) -> CharTokenizer:
@@ -155,11 +157,11 @@ def count_characters(texts: Iterable[str]) -> np.ndarray:
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
+    # Not mkstemp, which would hide the file from everyone else on a shared machine.
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

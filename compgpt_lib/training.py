@@ -212,7 +212,8 @@ def train(
 
     With a `folder`, a checkpoint goes there at each evaluation, and a run that finds one goes on
     from it, or returns at once if it was finished. `watch` is called with the history after each
-    evaluation. The kernel's stop button (KeyboardInterrupt) keeps what was trained.
+    evaluation, and at once where there is one already. The kernel's stop button
+    (KeyboardInterrupt) keeps what was trained.
 
     Raises ValueError for a corpus, a batch or a checkpoint that does not fit the model and config,
     FloatingPointError for a loss that is not finite.
@@ -264,6 +265,8 @@ def train(
         unit="step",
         disable=not (progress and main),
     )
+    if now.rows and watch is not None and main:
+        watch(pd.DataFrame(now.rows))
     updating = False  # between the first changed weight and the step that counts it
     started = time.perf_counter()
     try:

@@ -59,6 +59,18 @@ def test_one_file_is_split_by_position(tmp_path):
     assert len(corpus.valid) == len(text) // 10
 
 
+def test_a_small_folder_always_has_both_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_split_of", lambda name: "train")  # as happens to a third of them
+    corpus = Corpus.from_files(write(tmp_path / "code", many(12)))
+    assert len(corpus.train) > 8 * len(corpus.valid) > 0
+
+
+def test_a_file_that_two_paths_lead_to_is_read_once(tmp_path):
+    folder = write(tmp_path / "code", many())
+    alone, twice = Corpus.from_files(folder), Corpus.from_files([folder, folder / "part1"])
+    assert alone.folder == twice.folder
+
+
 def test_unreadable_files_are_counted_not_read(tmp_path):
     bad = {
         "a.py": b"\xff\xfe\x00",
@@ -156,7 +168,7 @@ def test_installed_keeps_what_the_filter_says(packages):
 
 
 @pytest.mark.parametrize("name", ["train.npy", "valid.npy", "tokenizer.json", "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone", "zeroed"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "zeroed", "empty"])
 def test_a_damaged_corpus_is_built_again(packages, name, damage):
     corpus = Corpus.installed(min_count=2)
     whole = corpus.text("train")
@@ -166,10 +178,19 @@ def test_a_damaged_corpus_is_built_again(packages, name, damage):
     if damage == "gone":
         path.unlink()
     else:
-        path.write_bytes(raw[: len(raw) // 2] if damage == "cut" else bytes(len(raw)))
+        left = {"cut": raw[: len(raw) // 2], "zeroed": bytes(len(raw)), "empty": b""}
+        path.write_bytes(left[damage])
     again = Corpus.installed(min_count=2)
     assert again.text("train") == whole
     again.verify()
+
+
+def test_windows_wheels_give_the_same_text(tmp_path):
+    patch = "\n\n# start delvewheel patch\ndef f():\n    ...\n\n\nf()\n# end delvewheel patch\n"
+    lines = ["import os\n", "\n__docformat__ = 'x'\n" * 20]
+    folder = write(tmp_path, {"linux.py": "".join(lines), "windows.py": patch.join(lines)})
+    linux, windows = (Corpus.from_files(folder / f"{name}.py") for name in ("linux", "windows"))
+    assert linux.text("train") == windows.text("train")
 
 
 def test_a_flipped_bit_is_found_by_verify(packages):
@@ -242,6 +263,29 @@ def test_local_files_of_the_papers_schema(rows, monkeypatch):
     assert corpus.tokenizer.tokens == sorted(set(corpus.text("train") + corpus.text("valid")))
     with pytest.raises(ValueError, match="no column 'text'; it has repo_name, content"):
         Corpus.from_huggingface(**rows, column="text")
+
+
+def test_splits_go_by_the_names_the_data_set_has(rows, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    local = datasets.load_dataset
+    hub = {  # the paper's two data sets have one split each, and different names for it
+        "train-only": {"train": rows["train"]},
+        "valid-only": {"validation": rows["valid"]},
+        "both": {"train": rows["train"], "validation": rows["valid"]},
+        "others": {"test": rows["valid"], "extra": rows["valid"]},
+    }
+    monkeypatch.setattr(
+        datasets,
+        "load_dataset",
+        lambda name, **options: local("json", **{"data_files": hub.get(name)} | options),
+    )
+    apart = Corpus.from_huggingface("train-only", "valid-only")
+    assert apart.text("valid").startswith("# valid 0") and "valid" not in apart.text("train")
+    assert Corpus.from_huggingface("both", "both").text("valid") == apart.text("valid")
+    with pytest.raises(ValueError, match="others has no split 'validation'; it has test, extra"):
+        Corpus.from_huggingface("train-only", "others")
+    with pytest.raises(ValueError, match="no split 'validation'; it has train"):
+        Corpus.from_huggingface(rows["train"], rows["train"])  # the same text to learn and judge by
 
 
 def test_a_home_with_spaces_and_accents(tmp_path, monkeypatch):

@@ -93,6 +93,18 @@ def test_files(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
+def test_lone_surrogates_stay_apart_in_json():
+    tokenizer = CharTokenizer("\ud83d\ude00a")
+    assert CharTokenizer.from_json(tokenizer.to_json()).tokens == ["a", "\ud83d", "\ude00"]
+
+
+def test_files_can_be_read_by_whoever_may_read_the_folder(tmp_path):
+    CharTokenizer("ab").save(tmp_path / "tokenizer.json")
+    (tmp_path / "plain").touch()
+    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize(
     "damage",
     ["", "{", "[]", '{"format": "other"}', '{"format": "compgpt-characters-1"}', "\0" * 50],

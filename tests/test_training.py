@@ -273,6 +273,13 @@ def test_watch_sees_the_history_grow(corpus):
     assert seen == [1, 2, 3]
 
 
+def test_watch_sees_the_history_of_a_run_that_goes_on(corpus, tmp_path):
+    train(fresh(corpus), corpus, short_run(), tmp_path, progress=False)
+    seen = []
+    train(fresh(corpus), corpus, short_run(), tmp_path, watch=lambda h: seen.append(len(h)))
+    assert seen == [3]
+
+
 LAUNCHED = """
 import sys
 sys.path.insert(0, sys.argv[1])
