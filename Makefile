@@ -1,7 +1,10 @@
 # Every target makes .venv first if it is missing or older than the pins.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+DATA ?= installed# or huggingface (the paper's own data set), or a folder
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+# Jupyter wants to be told that root, as in a container, is meant.
+ROOTLY := $(if $(filter 0,$(shell id -u)),--allow-root)
 # The kernel of the notebooks is the one of .venv, whatever else is registered for the user.
 export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
@@ -24,7 +27,7 @@ run: .venv/.stamp ## build the corpus, train the four models, run every chapter,
 	@$(BIN)/python tools/chapters.py run
 
 lab: .venv/.stamp ## open JupyterLab at chapter 00
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) notebooks/00_start_here.ipynb
 
 lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/ruff check .
@@ -47,7 +50,7 @@ bench: .venv/.stamp ## what backs the README's figures on speed
 	@set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
 
 paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
-	@$(BIN)/python tools/chapters.py run --preset paper --out runs/paper
+	@$(BIN)/python tools/chapters.py run --preset paper --data "$(DATA)" --out runs/paper
 
 wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -54,6 +54,7 @@ def progress(number: int, count: int, name: str) -> None:
 @app.command()
 def run(
     preset: Annotated[str, typer.Option(help="laptop, smoke or paper.")] = "laptop",
+    data: Annotated[str, typer.Option(help="installed, huggingface, or a path.")] = "installed",
     only: Only = "",
     out: Annotated[Path, typer.Option(help="Where copies and report go.")] = Path("runs"),
 ) -> None:
@@ -65,6 +66,7 @@ def run(
         table.unlink(missing_ok=True)
     copies = (out / "chapters").absolute()
     copies.mkdir(parents=True, exist_ok=True)
+    wanted = {"preset": preset, "data": data}
     failed = 0
     for number, path in enumerate(paths, 1):
         progress(number, len(paths), title(nbformat.read(path, as_version=4)))
@@ -73,7 +75,7 @@ def run(
             papermill.execute_notebook(
                 str(path),
                 str(copies / path.name),
-                parameters={"preset": preset},
+                parameters={key: wanted[key] for key in papermill.inspect_notebook(str(path))},
                 cwd=str(NOTEBOOKS),
                 kernel_name="python3",
                 progress_bar=False,
@@ -97,7 +99,8 @@ def run(
 def report(copies: list[Path]) -> str:
     """Return one HTML page with every executed chapter, readable without a network."""
     exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True)
-    exporter.mathjax_url = ""
+    # Nothing is fetched when the report is read; formulas stay as they are written.
+    exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
     pages = []
     for path in copies:
         notebook = plain(nbformat.read(path, as_version=4))
