@@ -119,13 +119,19 @@ def stream(
 
     It ends after `max_new` characters or before the first stop string; characters that may yet
     turn out to begin a stop string are held back. Raises ValueError for an empty prompt, characters
-    that the tokenizer does not know, or settings out of range.
+    that the tokenizer does not know, a tokenizer of another size than the model's vocabulary, or
+    settings out of range.
     """
     if not prompt:
         raise ValueError('prompt must have at least one character, got ""; try "\\n"')
     stops = [stop] if isinstance(stop, str) else list(stop)
     if not all(stops):
         raise ValueError("stop strings must not be empty")
+    if len(tokenizer) != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} characters but the model has vocab_size="
+            f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
+        )
     ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
     drawn = generate(model, ids, max_new, temperature, top_k, top_p, seed)
     return _until(stops, (tokenizer.tokens[index] for index in drawn))

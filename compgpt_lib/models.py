@@ -297,8 +297,11 @@ def load(path: str | Path) -> Decoder:
     Raises FileNotFoundError for a missing file, ValueError for a damaged one.
     """
     tensors, about = read_safetensors(path)
-    lone = about["model"] == LONE_BRANCH
-    model = build(ParallelGPT.name if lone else about["model"], ModelConfig(**about["config"]))
+    try:
+        lone = about["model"] == LONE_BRANCH
+        model = build(ParallelGPT.name if lone else about["model"], ModelConfig(**about["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not say which model it holds ({error})") from error
     weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
     if lone and isinstance(model, ParallelGPT):
         model = model.only("first" if any(".first." in key for key in weights) else "second")

@@ -240,6 +240,7 @@ def train(
         weight_decay=config.weight_decay,
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
+    bare_optimizer.zero_grad()  # of a run that was stopped within a step
     now = _Progress()
     identity = _identity(model, corpus, config)
     path = None if folder is None else Path(folder) / CHECKPOINT
@@ -267,39 +268,43 @@ def train(
     )
     if now.rows and watch is not None and main:
         watch(pd.DataFrame(now.rows))
-    updating = False  # between the first changed weight and the step that counts it
-    started = time.perf_counter()
+    updating = False  # while weights, step and rows do not fit each other
+    started: float | None = None  # when the steps since the last evaluation began
     try:
-        while now.step < config.steps:
-            rng = np.random.default_rng((config.seed, now.step))
-            seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
-            torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(now.step, config)
-            total = torch.zeros_like(running)
-            for part in range(config.accumulation):
-                batch = corpus.batch("train", config.batch_size, context_length, rng)
-                ids, targets = _to(accelerator.device, *(array[mine] for array in batch))
-                last = part == config.accumulation - 1
-                with nullcontext() if last else accelerator.no_sync(loss_of):
-                    loss = step_loss(ids, targets) / config.accumulation
-                    accelerator.backward(loss)
-                total += loss.detach()
-            if config.gradient_clip:
-                accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
-            updating = True
-            optimizer.step()
-            optimizer.zero_grad()
-            running += total
-            now.step += 1
-            now.since_row += 1
-            updating = False
-            bar.update()
-            if now.step % config.eval_every and now.step < config.steps:
+        while now.step < config.steps or now.since_row:
+            due = now.step % config.eval_every == 0 or now.step == config.steps
+            if not (due and now.since_row):
+                started = started or time.perf_counter()
+                rng = np.random.default_rng((config.seed, now.step))
+                seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
+                torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(now.step, config)
+                total = torch.zeros_like(running)
+                for part in range(config.accumulation):
+                    batch = corpus.batch("train", config.batch_size, context_length, rng)
+                    ids, targets = _to(accelerator.device, *(array[mine] for array in batch))
+                    last = part == config.accumulation - 1
+                    with nullcontext() if last else accelerator.no_sync(loss_of):
+                        loss = step_loss(ids, targets) / config.accumulation
+                        accelerator.backward(loss)
+                    total += loss.detach()
+                if config.gradient_clip:
+                    accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
+                updating = True
+                optimizer.step()
+                optimizer.zero_grad()
+                running += total
+                now.step += 1
+                now.since_row += 1
+                updating = False
+                bar.update()
                 continue
 
             train_loss = float(accelerator.reduce(running, "mean")) / now.since_row
-            now.seconds += time.perf_counter() - started
+            if started is not None:
+                now.seconds += time.perf_counter() - started
+                started = None
             if not math.isfinite(train_loss):
                 raise FloatingPointError(
                     f"the loss became {train_loss} before step {now.step}: lower learning_rate "
@@ -309,6 +314,7 @@ def train(
             with accelerator.autocast():
                 valid_loss = mean_loss(model, corpus, "valid", config.eval_windows)
             tokens = now.step * config.batch_size * config.accumulation * context_length
+            updating = True
             now.rows.append(
                 {
                     "step": now.step,
@@ -320,22 +326,25 @@ def train(
                     "learning_rate": learning_rate(now.step - 1, config),
                 }
             )
+            running.zero_()
+            now.since_row = 0
+            updating = False
+            checkpoint()
             speed = tokens / now.seconds
             bar.set_postfix_str(
                 f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s"
             )
             if watch is not None and main:
                 watch(pd.DataFrame(now.rows))
-            running.zero_()
-            now.since_row = 0
-            checkpoint()
-            started = time.perf_counter()
     except KeyboardInterrupt:
-        now.seconds += time.perf_counter() - started
+        if started is not None:
+            now.seconds += time.perf_counter() - started
         bar.write(f"stopped at step {now.step} of {config.steps}: the model keeps what it learned")
-        if not updating:
+        healthy = all(weight.isfinite().all() for weight in model.parameters())
+        if healthy and not updating:  # or the checkpoint before stays the last good state
             checkpoint()
     finally:
         bar.close()
         model.eval()
-    return Run(model, pd.DataFrame(now.rows, columns=HISTORY), now.step >= config.steps)
+    finished = now.step == config.steps and not now.since_row
+    return Run(model, pd.DataFrame(now.rows, columns=HISTORY), finished)

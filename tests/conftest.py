@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.models import Decoder, build
 
 torch.set_num_threads(1)
+settings.register_profile("untimed", deadline=None)  # no test is about speed
+settings.load_profile("untimed")
 NAMES = ("gpt", "p-gpt", "lc-gpt", "cc-gpt")
 LIBRARY = Path(__file__).resolve().parents[1] / "compgpt_lib"
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import NAMES, tiny, tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compgpt_lib import evaluation
 from compgpt_lib.config import ModelConfig
@@ -93,3 +95,47 @@ def test_units():
     assert evaluation.bits_per_character(math.log(2)) == 1
     assert evaluation.megabytes(2**18) == 1
     assert np.isclose(evaluation.megabytes(8_824_133), 33.66, atol=0.005)
+
+
+def test_cost_table_to_the_last_digit():
+    table = evaluation.cost_table(ModelConfig.preset("paper"))
+    assert table["parameters"].to_dict() == {
+        "gpt": 8_824_133,
+        "p-gpt": 9_735_366,
+        "p-gpt-1": 6_186_438,
+        "lc-gpt": 5_647_685,
+        "cc-gpt": 5_647_685,
+    }
+    assert table["MB"].tolist() == [33.66, 37.14, 23.60, 21.54, 21.54]
+    flops = table["MFLOP per character"]
+    assert flops["gpt"] == flops["p-gpt"] > flops["p-gpt-1"]
+    assert flops["lc-gpt"] == flops["cc-gpt"]
+    some = evaluation.cost_table(tiny(), ["cc-gpt", "p-gpt"])
+    assert list(some.index) == ["cc-gpt", "p-gpt", "p-gpt-1"]
+
+
+def test_a_larger_kernel_costs_its_products():
+    wide, narrow = tiny_model("cc-gpt", kernel_size=3), tiny_model("cc-gpt")
+    more = evaluation.flops_per_character(wide) - evaluation.flops_per_character(narrow)
+    assert more == 2 * 2 * (16 * 8 + 8 * 4)  # two more taps, two per multiply-add
+
+
+def test_a_held_out_line_is_a_whole_line(corpus):
+    lines = set(corpus.text("valid").split("\n"))
+    cuts = []
+    for prompt, rest in evaluation.held_out_lines(corpus, 40, 400):
+        line = prompt.rsplit("\n", 1)[-1] + rest
+        assert line in lines
+        body = line.lstrip()
+        cuts.append(1 - len(rest) / len(body))
+        assert len(body) // 4 <= len(body) - len(rest) <= 3 * len(body) // 4
+    assert max(cuts) - min(cuts) > 0.2  # not all cut in one place
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.text(max_size=8)), min_size=1, max_size=5))
+def test_scores_are_percentages(pairs):
+    written, wanted = (list(side) for side in zip(*pairs, strict=True))
+    scores = evaluation.score_lines(written, wanted)
+    assert 0 <= scores["exact match"] <= scores["edit similarity"] + 1e-9 <= 100 + 1e-6
+    perfect = {"exact match": 100.0, "edit similarity": 100.0}
+    assert evaluation.score_lines(wanted, wanted) == perfect

@@ -1,7 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import some_ids, tiny_model
+from conftest import NAMES, some_ids, tiny_model
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from compgpt_lib import figures
 from compgpt_lib.introspection import trace
@@ -60,3 +62,43 @@ def test_spectra_are_shares_of_variance():
     for line in axes.lines:
         values = np.asarray(line.get_ydata())
         assert np.isclose(values.sum(), 1) and (np.diff(values) <= 1e-9).all()
+
+
+@pytest.mark.parametrize("point", [*range(33), 0x7F, 0x85, 0xA0, 0xAD, 0x200B, 0x2028, 0xFEFF])
+def test_no_label_holds_a_character_that_cannot_be_seen(point):
+    label = figures.visible(chr(point))
+    assert label.isprintable() and label.strip() == label != ""
+
+
+def test_loss_curves_against_another_column():
+    runs = {"gpt": history().assign(seconds=[1.0, 2.0, 4.0])}
+    (axes,) = figures.loss_curves(runs, "A title", "seconds", "train_loss").axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1.0, 2.0, 4.0] and list(line.get_ydata()) == [2.0] * 3
+    assert axes.get_xlabel() == "seconds of training" and axes.get_title() == "A title"
+
+
+def test_models_are_told_apart_without_colour():
+    figure = figures.loss_curves({name: history() for name in figures.STYLES})
+    lines = figure.axes[0].lines
+    models = [line for line in lines if line.get_label() in (*NAMES, "p-gpt-1")]
+    assert len({str(line._dash_pattern) for line in models}) == len(models) == 5
+    assert len({line.get_color() for line in lines}) == len(lines)
+
+
+def test_figures_are_shown_by_the_caller_alone():
+    seen = trace(tiny_model("gpt"), some_ids(1, 6)[0])
+    drawn = [
+        figures.loss_curves({"gpt": history()}),
+        figures.attention_maps(seen, list("abcdef")),
+        figures.spectra(seen),
+    ]
+    assert all(isinstance(figure, Figure) for figure in drawn)
+    assert plt.get_fignums() == []
+
+
+def test_a_long_text_has_maps_without_labels():
+    seen = trace(tiny_model("gpt", context_length=30, n_heads=1), some_ids(1, 25)[0])
+    figure = figures.attention_maps(seen, list("x" * 25), "A title")
+    assert len(figure.axes) == 4 and figure.get_suptitle() == "A title"
+    assert all(len(axes.get_xticks()) == 0 for axes in figure.axes)

@@ -139,3 +139,92 @@ def test_bad_prompts_are_refused():
         complete(model, TOKENIZER, "é")
     with pytest.raises(ValueError, match=r"shape \(T,\)"):
         generate(model, some_ids(), 3)
+
+
+@each_kind
+@pytest.mark.parametrize("context_length", [1, 2, 3, 5])
+def test_any_context_can_be_outrun(name, kernel_size, context_length):
+    model = tiny_model(name, kernel_size=kernel_size, context_length=context_length)
+    for temperature in (0.0, 1.0):
+        runs = [
+            list(generate(model, some_ids(1, 2)[0], 20, temperature, seed=1, cache=cache))
+            for cache in (True, False)
+        ]
+        assert runs[0] == runs[1] and len(runs[0]) == 20
+
+
+def test_a_lone_branch_generates_from_its_own_cache():
+    alone = tiny_model("p-gpt").only("second")
+    runs = [list(generate(alone, some_ids(1)[0], 30, seed=1, cache=c)) for c in (True, False)]
+    assert runs[0] == runs[1]
+
+
+def test_top_k_1_makes_every_draw_greedy():
+    model = tiny_model("gpt")
+    greedy = list(generate(model, some_ids(1)[0], 30, temperature=0))
+    assert list(generate(model, some_ids(1)[0], 30, temperature=5.0, top_k=1, seed=3)) == greedy
+
+
+SHARES = torch.tensor([0.05, 0.5, 0.15, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (dict(), [0, 1, 2, 3]),
+        (dict(top_k=9), [0, 1, 2, 3]),
+        (dict(top_k=3), [1, 2, 3]),
+        (dict(top_k=1), [1]),
+        (dict(top_p=1.0), [0, 1, 2, 3]),
+        (dict(top_p=0.9), [1, 2, 3]),
+        (dict(top_p=0.75), [1, 3]),
+        (dict(top_p=0.45), [1]),
+        (dict(top_k=2, top_p=0.7), [1, 3]),  # 0.5 / 0.8 is below 0.7, so the second stays
+        (dict(top_k=2, top_p=0.6), [1]),  # 0.5 / 0.8 is above 0.6
+    ],
+)
+def test_what_is_kept_is_drawn_in_proportion(settings, kept):
+    generator = torch.Generator().manual_seed(0)
+    drawn = [choose(SHARES.log(), generator=generator, **settings) for _ in range(3000)]
+    share = torch.bincount(torch.tensor(drawn), minlength=4) / 3000
+    wanted = torch.zeros(4)
+    wanted[kept] = SHARES[kept] / SHARES[kept].sum()
+    assert sorted(set(drawn)) == kept
+    torch.testing.assert_close(share, wanted, atol=0.03, rtol=0)
+
+
+def test_drawing_leaves_the_global_random_state_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    list(generate(tiny_model("gpt"), some_ids(1)[0], 5))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@given(
+    text=st.text(alphabet="ab\n", max_size=40),
+    stops=st.lists(st.text(alphabet="ab\n", min_size=1, max_size=4), min_size=1, max_size=3),
+)
+def test_no_stop_string_is_ever_written(text, stops):
+    written = "".join(_until(stops, iter(text)))
+    assert not any(stop in written for stop in stops)
+
+
+def test_a_stop_string_over_several_steps_ends_the_completion():
+    model = tiny_model("gpt")
+    whole = complete(model, TOKENIZER, "abc", 40, seed=3)
+    stop = whole[17:21]
+    assert complete(model, TOKENIZER, "abc", 40, seed=3, stop=[stop]) == whole[: whole.index(stop)]
+
+
+def test_the_first_character_comes_before_the_rest_is_computed():
+    model, calls = tiny_model("gpt"), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    streamed = stream(model, TOKENIZER, "abc", 1000, seed=0, stop="\n\n\n")
+    first = next(streamed)
+    assert len(first) == 1 and len(calls) <= 3  # two newlines at most are held back
+
+
+def test_a_tokenizer_of_another_vocabulary_is_refused_at_once():
+    for vocabulary in ("abc", "".join(map(chr, range(97, 140)))):
+        with pytest.raises(ValueError, match="vocab_size=23: take the tokenizer"):
+            stream(tiny_model("gpt"), CharTokenizer(vocabulary), "abc")

@@ -63,3 +63,34 @@ def test_branches_add_up_to_what_the_head_reads():
 def test_a_batch_is_refused():
     with pytest.raises(ValueError, match=r"ids must have shape \(T,\)"):
         trace(tiny_model("gpt"), some_ids())
+
+
+def test_the_stages_of_p_gpt_and_cc_gpt():
+    branches = [f"branches.{branch}.{i}" for branch in ("first", "second") for i in range(2)]
+    seen = trace(tiny_model("p-gpt"), some_ids(1, 10)[0])
+    assert {key: rows.shape for key, rows in seen.residual.items()} == {
+        "embedding": (10, 32),
+        **{key: (10, 16) for key in branches},
+    }
+    assert list(seen.residual) == ["embedding", *branches] and list(seen.attention) == branches
+    lc, cc = (trace(tiny_model(name), some_ids(1, 10)[0]) for name in ("lc-gpt", "cc-gpt"))
+    assert list(cc.residual) == list(lc.residual)
+    assert [x.shape for x in cc.residual.values()] == [x.shape for x in lc.residual.values()]
+    assert not cc.branches and not lc.branches
+
+
+def test_a_block_turns_its_stage_into_the_next():
+    model = tiny_model("gpt")
+    seen = trace(model, some_ids(1, 10)[0])
+    stages = list(seen.residual.values())
+    for block, before, after in zip(model.blocks, stages, stages[1:], strict=False):
+        assert_close(block(before[None])[0], after)
+    assert torch.equal(seen.ids, some_ids(1, 10)[0])
+
+
+def test_a_trace_that_fails_leaves_the_model_as_it_was():
+    model = tiny_model("gpt").train()
+    with pytest.raises(ValueError, match="context_length=16 characters, got 17"):
+        trace(model, some_ids(1, 17)[0])
+    assert model.training
+    assert not any(layer._forward_hooks for layer in model.modules())

@@ -1,6 +1,9 @@
 import inspect
+import re
 
+import numpy as np
 import pytest
+import torch
 
 from compgpt_lib import lessons
 from compgpt_lib.lessons import EXERCISES
@@ -46,3 +49,57 @@ def test_show_source_shows_what_runs(monkeypatch):
     lessons.show_source(lessons.Exercise.check, lessons.mix)
     assert shown[0].data.startswith("```python\ndef check(self")
     assert inspect.getsource(lessons.mix).strip() in shown[0].data
+
+
+def test_an_answer_may_write_into_its_input_and_spoils_nothing():
+    exercise = EXERCISES["causal_weights"]
+
+    def in_place(scores):
+        scores[torch.ones_like(scores).triu(1).bool()] = -torch.inf
+        return scores.softmax(-1)
+
+    assert exercise.verdict(in_place) == (True, "Right.")
+    assert "Nothing is masked" in exercise.verdict(lambda scores: scores.softmax(-1))[1]
+    assert exercise.verdict(in_place) == (True, "Right.")
+
+
+def test_right_answers_come_in_many_kinds():
+    assert EXERCISES["mix"].verdict(lambda a, b, w: (w * a + (1 - w) * b).requires_grad_())[0]
+    assert EXERCISES["encode"].verdict(lambda t, v: np.array([v.index(c) for c in t]))[0]
+    assert EXERCISES["encode"].verdict(lambda t, v: torch.tensor([v.index(c) for c in t]))[0]
+    assert EXERCISES["block_parameters"].verdict(lambda d: float(12 * d * d + 13 * d))[0]
+    assert EXERCISES["inputs_and_targets"].verdict(lambda w: [w[:-1], w[1:]])[0]
+
+
+NONSENSE = {
+    "ragged": [[1], [1, 2]],
+    "dict": {},
+    "texts": np.array(["a", "b"]),
+    "list of arrays": [np.arange(2), np.arange(2)],
+    "list of texts": ["a", "b", "c", "d"],
+    "gradient": torch.nn.Parameter(torch.ones(3, 3)),
+    "list with gradient": [torch.nn.Parameter(torch.ones(3))] * 2,
+    "stub pair": (..., ...),
+    "set": {1, 2},
+    "type": int,
+    "nan": float("nan"),
+    "wrong shape": torch.ones(2, 3, 4),
+}
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_no_answer_breaks_the_check(name, kind):
+    right, message = EXERCISES[name].verdict(lambda *_: NONSENSE[kind])
+    assert not right and message
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
+    shown = []
+    monkeypatch.setattr(lessons, "display", shown.append)
+    EXERCISES[name].show_solution()
+    (code,) = re.findall(r"```python\n(.*?)```", shown[0].data, re.DOTALL)
+    scope = dict(vars(lessons))
+    exec(code, scope)
+    assert EXERCISES[name].verdict(scope[EXERCISES[name].solution.__name__]) == (True, "Right.")

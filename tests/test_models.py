@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import megabytes
 from compgpt_lib.layers import Cache
-from compgpt_lib.models import build, load, save, write_safetensors
+from compgpt_lib.models import OPTIMIZER, build, load, save, write_safetensors
 
 KINDS = [(name, 1) for name in NAMES] + [("cc-gpt", kernel) for kernel in (2, 3, 5)]
 each_kind = pytest.mark.parametrize(("name", "kernel_size"), KINDS)
@@ -311,4 +311,147 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         write_safetensors({"a": torch.ones(3)}, path, {})
+    assert path.read_bytes() == raw and list(tmp_path.iterdir()) == [path]
+
+
+@given(
+    V=st.integers(1, 40),
+    T=st.integers(1, 12),
+    per_head=st.integers(1, 3),
+    h=st.integers(1, 3),
+    pairs=st.integers(1, 2),
+    k=st.integers(1, 4),
+)
+@settings(max_examples=25)
+def test_parameters_follow_from_the_shape(V, T, per_head, h, pairs, k):
+    d, L = 4 * per_head * h, 2 * pairs
+    config = ModelConfig(V, T, d, h, L, 0.0, k)
+
+    def block(d):
+        return 12 * d * d + 13 * d
+
+    def around(embedding, head):
+        return (V + T) * embedding + head * V + V
+
+    widths = [d // 2**stage for stage in range(pairs + 1)]
+    stages = sum(2 * block(width) for width in widths[:-1])
+    taps = sum(w * w // 2 for w in widths[:-1])
+    biases = sum(widths[1:])
+    wanted = {
+        "gpt": around(d, d) + L * block(d),
+        "p-gpt": around(2 * d, d) + L * block(d) + 1,
+        "lc-gpt": around(d, widths[-1]) + stages + taps + biases,
+        "cc-gpt": around(d, widths[-1]) + stages + k * taps + biases,
+    }
+    ids = some_ids(2, T, V=V)
+    for name, parameters in wanted.items():
+        model = build(name, config)
+        assert model.parameter_count() == parameters
+        assert model(ids).shape == (2, T, V)
+    alone = build("p-gpt", config).only("heavier")
+    assert alone.parameter_count() == wanted["p-gpt"] - pairs * block(d)
+
+
+def test_dropout_sees_the_sum_of_the_embeddings_and_what_the_head_reads():
+    model, seen = tiny_model("p-gpt"), []
+    for layer in (model.embedding.dropout, model.dropout):
+        layer.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+    logits = model(some_ids())
+    w = model.state_dict()
+    both = w["embedding.token.weight"][some_ids()] + w["embedding.position.weight"]
+    assert_close(seen[0], both)
+    assert_close(logits, model.head(seen[1]))
+
+
+@each_kind
+def test_the_texts_of_a_batch_do_not_mix(name, kernel_size):
+    model = tiny_model(name, kernel_size=kernel_size)
+    ids = some_ids(3)
+    together = model(ids)
+    for row in range(3):
+        assert_close(together[row], model(ids[row : row + 1])[0])
+    assert_close(model(ids.int()), together)
+
+
+@each_kind
+def test_a_context_shorter_than_the_kernel(name, kernel_size):
+    model = tiny_model(name, kernel_size=kernel_size, context_length=2)
+    ids, other = torch.tensor([[3, 4]]), torch.tensor([[3, 9]])
+    assert_close(model(ids)[:, 0], model(other)[:, 0])
+    assert_close(model(ids)[:, 0], model(ids[:, :1])[:, 0])
+    assert not torch.allclose(model(ids)[:, 1], model(other)[:, 1])
+
+
+@pytest.mark.parametrize("branch", ["first", "second"])
+def test_training_a_lone_branch_trains_the_whole_models_part(branch):
+    model = tiny_model("p-gpt")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    alone = model.only(branch)
+    optimizer = torch.optim.AdamW(alone.parameters(), lr=0.1)
+    alone(some_ids(), some_ids(seed=1))[1].backward()
+    optimizer.step()
+    other = "second" if branch == "first" else "first"
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]) == (f"branches.{other}." in key), key
+    assert_close(model.only("both")(some_ids()), model(some_ids()))
+
+
+def test_every_cut_of_a_file_is_noticed(tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(tiny_model("lc-gpt"), path)
+    raw = path.read_bytes()
+    for length in [*range(0, len(raw), len(raw) // 40), 7, 8, 9, len(raw) - 1]:
+        path.write_bytes(raw[:length])
+        with pytest.raises(ValueError, match="is damaged"):
+            load(path)
+    path.write_bytes(raw)
+    assert load(path).name == "lc-gpt"
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {},
+        {"model": "x", "config": tiny().as_dict()},
+        {"model": "gpt"},
+        {"model": "gpt", "config": {"width": 3}},
+        {"model": "gpt", "config": tiny().as_dict() | {"n_heads": 0}},
+        {"model": "lc-gpt", "config": tiny().as_dict() | {"n_layers": 3}},
+        ["gpt"],
+    ],
+)
+def test_a_file_that_describes_no_model_is_named(tmp_path, about):
+    write_safetensors(tiny_model("gpt").state_dict(), tmp_path / "odd", about)
+    with pytest.raises(ValueError, match="odd does not say which model it holds"):
+        load(tmp_path / "odd")
+
+
+def test_a_file_with_the_weights_of_another_shape_is_named(tmp_path):
+    about = {"model": "gpt", "config": tiny(d_model=8).as_dict()}
+    write_safetensors(tiny_model("gpt").state_dict(), tmp_path / "odd", about)
+    with pytest.raises(ValueError, match="odd holds other weights than it says"):
+        load(tmp_path / "odd")
+
+
+def test_the_optimizers_part_of_a_checkpoint_is_left_out(tmp_path):
+    model = tiny_model("gpt")
+    about = {"model": "gpt", "config": model.config.as_dict()}
+    tensors = model.state_dict() | {f"{OPTIMIZER}0.step": torch.ones(())}
+    write_safetensors(tensors, tmp_path / "checkpoint", about)
+    assert torch.equal(load(tmp_path / "checkpoint")(some_ids()), model(some_ids()))
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    save(tiny_model("gpt"), path)
+    raw = path.read_bytes()
+
+    def half(tensors, name, metadata):
+        with open(name, "wb") as file:
+            file.write(raw[:99])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compgpt_lib.models.save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        save(tiny_model("lc-gpt"), path)
     assert path.read_bytes() == raw and list(tmp_path.iterdir()) == [path]

@@ -323,3 +323,151 @@ def test_a_compiled_run_learns_the_same(corpus):
     assert_close(
         compiled.history.valid_loss.tolist(), plain.history.valid_loss.tolist(), atol=1e-4, rtol=0
     )
+
+
+def stop_at(place: str, call: int, patch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Have the stop button pressed at the n-th call of a place; returns arguments for `train`."""
+    if place == "watch":
+        return {"watch": Stop(call, lambda history: None)}
+    owner, name = {
+        "a step's start": (training, "learning_rate"),
+        "evaluation": (training, "mean_loss"),
+        "checkpoint": (training, "write_safetensors"),
+    }[place]
+    patch.setattr(owner, name, Stop(call, getattr(owner, name)))
+    return {}
+
+
+@pytest.mark.parametrize("place", ["a step's start", "evaluation", "checkpoint", "watch"])
+@pytest.mark.parametrize("call", [1, 2, 4])
+def test_wherever_a_run_is_stopped_it_goes_on_bit_for_bit(
+    corpus, tmp_path, monkeypatch, place, call
+):
+    config = short_run(steps=8)
+    unbroken = train(fresh(corpus), corpus, config, progress=False)
+    with monkeypatch.context() as patch:
+        extra = stop_at(place, call, patch)
+        stopped = train(fresh(corpus), corpus, config, tmp_path, progress=False, **extra)
+    whole = len(stopped.history) == 4
+    assert stopped.finished == whole  # a run without its last row is not finished
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    same(train(fresh(corpus), corpus, config, tmp_path, progress=False), unbroken)
+
+
+def test_a_run_stopped_again_and_again_comes_to_the_same_end(corpus, tmp_path, monkeypatch):
+    config = short_run(steps=8, accumulation=2)
+    runs = 0
+    finished = False
+    while not finished:
+        with monkeypatch.context() as patch:
+            stop = Stop(5, Corpus.batch)  # in the first half of each run's third step
+            patch.setattr(Corpus, "batch", lambda *args, stop=stop: stop(*args))
+            run = train(fresh(corpus), corpus, config, tmp_path, progress=False)
+        finished, runs = run.finished, runs + 1
+    assert runs == 4
+    same(run, train(fresh(corpus), corpus, config, progress=False))
+
+
+def test_no_gradient_of_a_stopped_step_is_left_for_the_next_run(corpus, monkeypatch):
+    config = short_run(accumulation=2)
+    model = fresh(corpus)
+    with monkeypatch.context() as patch:
+        stop = Stop(6, Corpus.batch)  # the third step has seen the first of its two parts
+        patch.setattr(Corpus, "batch", lambda *args: stop(*args))
+        train(model, corpus, config, progress=False)
+    clean = fresh(corpus)
+    clean.load_state_dict(model.state_dict())
+    again = train(model, corpus, config, progress=False)
+    same(again, train(clean, corpus, config, progress=False))
+
+
+def diverging(step: int, config: TrainConfig) -> float:
+    return learning_rate(step, config) if step < 4 else math.nan
+
+
+def test_after_a_loss_that_is_not_finite_the_last_good_state_is_kept(corpus, tmp_path, monkeypatch):
+    config = short_run(steps=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "learning_rate", diverging)
+        with pytest.raises(FloatingPointError, match="last good state is in .*checkpoint"):
+            train(fresh(corpus), corpus, config, tmp_path, progress=False)
+    unbroken = train(fresh(corpus), corpus, config, progress=False)
+    same(train(fresh(corpus), corpus, config, tmp_path, progress=False), unbroken)
+
+
+@pytest.mark.parametrize("call", [7, 8])  # the row of step 4 asks for the rate too
+def test_stopping_a_run_that_diverged_keeps_the_last_good_state(
+    corpus, tmp_path, monkeypatch, call
+):
+    config = short_run(steps=8, eval_every=4)
+    with monkeypatch.context() as patch:
+        stop = Stop(call, diverging)
+        patch.setattr(training, "learning_rate", lambda *args: stop(*args))
+        run = train(fresh(corpus), corpus, config, tmp_path, progress=False)
+    assert not run.finished and not run.model.head.weight.isfinite().all()
+    assert load(tmp_path / CHECKPOINT).head.weight.isfinite().all()
+    unbroken = train(fresh(corpus), corpus, config, progress=False)
+    same(train(fresh(corpus), corpus, config, tmp_path, progress=False), unbroken)
+
+
+def test_the_loop_is_plain_adamw_on_the_batches_of_its_seed(corpus):
+    config = short_run(
+        steps=5, eval_every=5, weight_decay=0.3, warmup_steps=2, schedule="cosine", seed=7
+    )
+    run = train(fresh(corpus, dropout=0.0), corpus, config, progress=False)
+    model = fresh(corpus, dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.3, fused=True)
+    losses = []
+    for step in range(5):
+        batch = corpus.batch("train", 4, 16, np.random.default_rng((7, step)))
+        loss = model(*map(torch.from_numpy, batch))[1]
+        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert_close(run.history.train_loss[0], sum(losses) / 5, atol=1e-5, rtol=0)
+    assert_close(run.model.state_dict(), model.state_dict(), atol=1e-6, rtol=1e-5)
+    assert_close(run.history.valid_loss[0], mean_loss(model, corpus, "valid", 4), atol=1e-4, rtol=0)
+    assert run.history.learning_rate[0] == learning_rate(4, config)
+
+
+def test_dropout_is_on_in_training_and_off_in_evaluation(corpus, monkeypatch):
+    modes = {"train": set(), "valid": set()}
+    forward = Decoder.forward
+
+    def watched(self, ids, targets=None, cache=None):
+        modes["train" if torch.is_grad_enabled() else "valid"].add(self.training)
+        return forward(self, ids, targets, cache)
+
+    monkeypatch.setattr(Decoder, "forward", watched)
+    train(fresh(corpus).eval(), corpus, short_run(), progress=False)
+    assert modes == {"train": {True}, "valid": {False}}
+
+
+def test_a_watch_that_fails_loses_nothing(corpus, tmp_path):
+    def watch(history):
+        raise RuntimeError("no display")
+
+    model = fresh(corpus)
+    with pytest.raises(RuntimeError, match="no display"):
+        train(model, corpus, short_run(), tmp_path, watch, progress=False)
+    assert not model.training and (tmp_path / CHECKPOINT).exists()
+    unbroken = train(fresh(corpus), corpus, short_run(), progress=False)
+    same(train(fresh(corpus), corpus, short_run(), tmp_path, progress=False), unbroken)
+
+
+def test_a_batch_must_divide_among_the_processes(corpus, monkeypatch):
+    class Three:
+        is_main_process, num_processes = True, 3
+
+    monkeypatch.setattr(training, "_accelerator", lambda precision: Three())
+    with pytest.raises(ValueError, match="batch_size must divide among 3 processes, got 4"):
+        train(fresh(corpus), corpus, short_run(), progress=False)
+
+
+def test_a_text_shorter_than_the_context_is_refused(tmp_path):
+    (tmp_path / "short.py").write_text("import pandas\n")
+    short = Corpus.from_files(tmp_path)
+    with pytest.raises(ValueError, match="a window takes context_length \\+ 1 = 17"):
+        train(fresh(short), short, short_run(), progress=False)
