@@ -195,6 +195,8 @@ class Corpus:
     def windows(self, split: str, count: int, context_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `count` evenly spaced windows, always the same, as inputs and targets (B, T)."""
         windows = self._windows(split, context_length)
+        if count < 1:
+            raise ValueError(f"count must be 1 or more windows, got {count}")
         return _shifted(windows[np.linspace(0, len(windows) - 1, count).astype(np.int64)])
 
     def _windows(self, split: str, context_length: int) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -59,11 +58,11 @@ class Decoder(nn.Module):
 
         `ids` and `targets` are (B, T) whole numbers below V; with a cache, `ids` continue what it
         holds. Returns logits (B, T, V), and with targets the pair (logits, loss), the loss being
-        the mean cross-entropy in nats per character. Raises ValueError or TypeError for ids that
-        are not that.
+        the mean cross-entropy in nats per character. Raises ValueError or TypeError for what is
+        not that.
         """
         start = 0 if cache is None else cache.length
-        self._check(ids, start)
+        self._check(ids, targets, start)
         x = self.embedding(ids, start)  # (B, T, width)
         x = self.decode(x, cache)  # (B, T, head width)
         logits = self.head(self.dropout(x))  # (B, T, V)
@@ -71,35 +70,40 @@ class Decoder(nn.Module):
             cache.length += ids.shape[1]
         if targets is None:
             return logits
-        if targets.shape != ids.shape:
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten().long())
+
+    def _check(self, ids: Tensor, targets: Tensor | None, start: int) -> None:
+        both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
+        for name, given in both.items():
+            if not isinstance(given, Tensor):
+                raise TypeError(f"{name} must be a torch tensor, got {type(given).__name__}")
+            if given.dtype not in (torch.int64, torch.int32):
+                raise TypeError(f"{name} must be whole numbers (torch.long), got {given.dtype}")
+        if ids.ndim != 2 or ids.numel() == 0:
+            raise ValueError(
+                f"ids must have shape (B, T) with B and T of 1 or more, got {tuple(ids.shape)}; "
+                "for one text use ids[None]"
+            )
+        if targets is not None and targets.shape != ids.shape:
             raise ValueError(
                 f"targets must have the shape of ids, {tuple(ids.shape)}, got "
                 f"{tuple(targets.shape)}: targets[b, t] is the character after ids[b, t]"
             )
-        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    def _check(self, ids: Tensor, start: int) -> None:
-        if ids.ndim != 2 or ids.shape[1] == 0:
-            raise ValueError(
-                f"ids must have shape (B, T) with T of 1 or more, got {tuple(ids.shape)}; "
-                "for one text use ids[None]"
-            )
-        if ids.dtype not in (torch.int64, torch.int32):
-            raise TypeError(f"ids must be whole numbers (torch.long), got {ids.dtype}")
         if start + ids.shape[1] > self.config.context_length:
             raise ValueError(
                 f"the model sees at most context_length={self.config.context_length} characters, "
                 f"got {start + ids.shape[1]}; cut it: ids[:, -{self.config.context_length}:]"
             )
         # On an accelerator this look at the values would make every step wait for the device.
-        if ids.device.type == "cpu" and ids.numel():
-            low, high = int(ids.min()), int(ids.max())
-            if low < 0 or high >= self.config.vocab_size:
-                raise ValueError(
-                    f"ids must lie in 0 to {self.config.vocab_size - 1} (vocab_size "
-                    f"{self.config.vocab_size}), got {low} to {high}; was the text encoded with "
-                    "this model's tokenizer?"
-                )
+        if ids.device.type == "cpu":
+            for name, given in both.items():
+                low, high = int(given.min()), int(given.max())
+                if low < 0 or high >= self.config.vocab_size:
+                    raise ValueError(
+                        f"{name} must lie in 0 to {self.config.vocab_size - 1} (vocab_size "
+                        f"{self.config.vocab_size}), got {low} to {high}; was the text encoded "
+                        "with this model's tokenizer?"
+                    )
 
     @property
     def device(self) -> torch.device:
@@ -250,8 +254,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[
     """Write tensors and a JSON description to one file, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=path.name, suffix=".tmp", dir=path.parent)
-    os.close(handle)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         save_file(
             {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
@@ -260,7 +263,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[
         )
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

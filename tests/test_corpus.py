@@ -117,6 +117,8 @@ def test_windows_are_the_text(tmp_path):
         for row, last in zip(x, y[:, -1], strict=True):
             whole = corpus.tokenizer.decode([*row, last])
             assert whole in corpus.text("train")
+    with pytest.raises(ValueError, match="count must be 1 or more windows, got 0"):
+        corpus.windows("train", 0, 32)
     fixed = corpus.windows("train", 5, 32)[0]
     assert (fixed[0] == ids[:32]).all() and (fixed[-1] == ids[-33:-1]).all()
     assert (fixed == corpus.windows("train", 5, 32)[0]).all()

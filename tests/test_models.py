@@ -235,6 +235,15 @@ def test_bad_input_is_explained(name):
         model(some_ids().float())
     with pytest.raises(ValueError, match="context_length=16 characters, got 17"):
         model(some_ids(time=17))
+    for wrong in (some_ids() - 100, some_ids() + 23):
+        with pytest.raises(ValueError, match="targets must lie in 0 to 22"):
+            model(some_ids(), wrong)
+    for wrong in (some_ids().float(), some_ids().numpy(), [[1, 2]]):
+        with pytest.raises(TypeError, match="targets must be"):
+            model(some_ids(), wrong)
+        with pytest.raises(TypeError, match="ids must be"):
+            model(wrong)
+    assert_close(model(some_ids(), some_ids().int())[1], model(some_ids(), some_ids())[1])
     with pytest.raises(ValueError, match="targets must have the shape of ids"):
         model(some_ids(), some_ids()[:, 1:])
 
