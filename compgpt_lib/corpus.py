@@ -375,7 +375,9 @@ def _build(
     folder: Path, about: dict[str, Any], documents: Iterable[Document], skipped: Counter[str]
 ) -> None:
     texts: dict[str, list[str]] = {"train": [], "valid": []}
-    for document in tqdm(documents, desc=f"corpus {about['name']}", unit=" files", disable=None):
+    # A bar only where it is worth one: a notebook shows the same whether it builds or opens.
+    progress = tqdm(documents, desc=f"corpus {about['name']}", unit=" files", delay=30)
+    for document in progress:
         texts[document.split].append(document.text)
     counts = count_characters(text for split in texts.values() for text in split)
     joined = {split: "\n".join(parts) for split, parts in texts.items()}
