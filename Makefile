@@ -20,7 +20,7 @@ help: ## show the targets
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,data,test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,data,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -53,7 +53,7 @@ paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
 	@$(BIN)/python tools/chapters.py run --preset paper --data "$(DATA)" --out runs/paper
 
 wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## remove what was built: .venv, runs, corpora, caches
 	rm -rf .venv runs data/corpora dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

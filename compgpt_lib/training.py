@@ -266,76 +266,82 @@ def train(
         unit="step",
         disable=not (progress and main),
     )
-    if now.rows and watch is not None and main:
-        watch(pd.DataFrame(now.rows))
     updating = False  # while weights, step and rows do not fit each other
     started: float | None = None  # when the steps since the last evaluation began
+
+    def take_step() -> None:
+        nonlocal updating, started
+        started = started or time.perf_counter()
+        rng = np.random.default_rng((config.seed, now.step))
+        seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
+        torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(now.step, config)
+        total = torch.zeros_like(running)
+        for part in range(config.accumulation):
+            batch = corpus.batch("train", config.batch_size, context_length, rng)
+            ids, targets = _to(accelerator.device, *(array[mine] for array in batch))
+            last = part == config.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(loss_of):
+                loss = step_loss(ids, targets) / config.accumulation
+                accelerator.backward(loss)
+            total += loss.detach()
+        if config.gradient_clip:
+            accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        updating = True
+        optimizer.step()
+        optimizer.zero_grad()
+        running.add_(total)
+        now.step += 1
+        now.since_row += 1
+        updating = False
+        bar.update()
+
+    def evaluate() -> None:
+        nonlocal updating, started
+        train_loss = float(accelerator.reduce(running, "mean")) / now.since_row
+        if started is not None:
+            now.seconds += time.perf_counter() - started
+            started = None
+        if not math.isfinite(train_loss):
+            raise FloatingPointError(
+                f"the loss became {train_loss} before step {now.step}: lower learning_rate "
+                f"({config.learning_rate:g}), add warmup_steps or set gradient_clip=1.0"
+                + (f"; the last good state is in {path}" if path else "")
+            )
+        with accelerator.autocast():
+            valid_loss = mean_loss(model, corpus, "valid", config.eval_windows)
+        tokens = now.step * config.batch_size * config.accumulation * context_length
+        updating = True
+        now.rows.append(
+            {
+                "step": now.step,
+                "tokens": tokens,
+                "seconds": now.seconds,
+                "train_loss": train_loss,
+                "valid_loss": valid_loss,
+                "bits_per_character": valid_loss / math.log(2),
+                "learning_rate": learning_rate(now.step - 1, config),
+            }
+        )
+        running.zero_()
+        now.since_row = 0
+        updating = False
+        checkpoint()
+        speed = tokens / now.seconds
+        bar.set_postfix_str(f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s")
+        if watch is not None and main:
+            watch(pd.DataFrame(now.rows))
+
     try:
+        if now.rows and watch is not None and main:
+            watch(pd.DataFrame(now.rows))
         while now.step < config.steps or now.since_row:
             due = now.step % config.eval_every == 0 or now.step == config.steps
-            if not (due and now.since_row):
-                started = started or time.perf_counter()
-                rng = np.random.default_rng((config.seed, now.step))
-                seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
-                torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(now.step, config)
-                total = torch.zeros_like(running)
-                for part in range(config.accumulation):
-                    batch = corpus.batch("train", config.batch_size, context_length, rng)
-                    ids, targets = _to(accelerator.device, *(array[mine] for array in batch))
-                    last = part == config.accumulation - 1
-                    with nullcontext() if last else accelerator.no_sync(loss_of):
-                        loss = step_loss(ids, targets) / config.accumulation
-                        accelerator.backward(loss)
-                    total += loss.detach()
-                if config.gradient_clip:
-                    accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
-                updating = True
-                optimizer.step()
-                optimizer.zero_grad()
-                running += total
-                now.step += 1
-                now.since_row += 1
-                updating = False
-                bar.update()
-                continue
-
-            train_loss = float(accelerator.reduce(running, "mean")) / now.since_row
-            if started is not None:
-                now.seconds += time.perf_counter() - started
-                started = None
-            if not math.isfinite(train_loss):
-                raise FloatingPointError(
-                    f"the loss became {train_loss} before step {now.step}: lower learning_rate "
-                    f"({config.learning_rate:g}), add warmup_steps or set gradient_clip=1.0"
-                    + (f"; the last good state is in {path}" if path else "")
-                )
-            with accelerator.autocast():
-                valid_loss = mean_loss(model, corpus, "valid", config.eval_windows)
-            tokens = now.step * config.batch_size * config.accumulation * context_length
-            updating = True
-            now.rows.append(
-                {
-                    "step": now.step,
-                    "tokens": tokens,
-                    "seconds": now.seconds,
-                    "train_loss": train_loss,
-                    "valid_loss": valid_loss,
-                    "bits_per_character": valid_loss / math.log(2),
-                    "learning_rate": learning_rate(now.step - 1, config),
-                }
-            )
-            running.zero_()
-            now.since_row = 0
-            updating = False
-            checkpoint()
-            speed = tokens / now.seconds
-            bar.set_postfix_str(
-                f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s"
-            )
-            if watch is not None and main:
-                watch(pd.DataFrame(now.rows))
+            if due and now.since_row:
+                evaluate()
+            else:
+                take_step()
     except KeyboardInterrupt:
         if started is not None:
             now.seconds += time.perf_counter() - started
