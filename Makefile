@@ -19,7 +19,7 @@ help: ## show the targets
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "compgpt needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % v)'
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,data,test]'
 	@touch .venv/.stamp
 
@@ -53,6 +53,7 @@ paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
 	@$(BIN)/python tools/chapters.py run --preset paper --data "$(DATA)" --out runs/paper
 
 wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
+	@rm -rf build
 	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## remove what was built: .venv, runs, corpora, caches

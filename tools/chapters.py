@@ -18,7 +18,7 @@ import pandas as pd
 import papermill
 import typer
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
@@ -32,13 +32,19 @@ Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
 
 
 def chapters(only: str = "") -> list[Path]:
-    """Return the notebooks in reading order; raises typer.BadParameter where none matches."""
+    """Return the notebooks in reading order.
+
+    Raises typer.BadParameter where none matches, or one has no parameters to set.
+    """
     wanted = tuple(number.strip() for number in only.split(",") if number.strip())
     found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if wanted:
         found = [path for path in found if path.name.startswith(wanted)]
     if not found:
         raise typer.BadParameter(f"no chapter {only or 'at all'} in {NOTEBOOKS}")
+    for path in found:
+        if "preset" not in papermill.inspect_notebook(str(path)):
+            raise typer.BadParameter(f"{path.name} has no cell tagged `parameters` with a preset")
     return found
 
 
@@ -86,10 +92,17 @@ def run(
             failed += 1
             print(f"FAILED  {time.perf_counter() - began:5.0f} s", flush=True)
             print(f"  cell {error.exec_count}: {error.ename}: {error.evalue}", flush=True)
+        except DeadKernelError:
+            failed += 1
+            print(f"FAILED  {time.perf_counter() - began:5.0f} s", flush=True)
+            print("  its kernel died (out of memory?)", flush=True)
     write_text(out / "report.html", report([copies / path.name for path in paths]))
     print(f"\nreport: {out / 'report.html'}")
     if failed:
         print(f"{failed} of {len(paths)} chapters failed")
+        raise typer.Exit(1)
+    if compares and not table.is_file():
+        print(f"chapter 07 left no table at {table}")
         raise typer.Exit(1)
     if compares:
         print(f"\nThe four models, {preset} size, beside the paper's (published at paper size):\n")
@@ -152,6 +165,10 @@ def save(only: Only = "") -> None:
             except CellExecutionError as error:
                 failed += 1
                 print(f"FAILED  {error.ename}: {error.evalue}", flush=True)
+                continue
+            except DeadKernelError:
+                failed += 1
+                print("FAILED  its kernel died (out of memory?)", flush=True)
                 continue
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
             print(f"saved   {time.perf_counter() - began:5.0f} s", flush=True)
