@@ -114,7 +114,7 @@ def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, 
         weights.update(tensor.detach().cpu().numpy().tobytes())
     return describe(model) | {
         "initial weights": weights.hexdigest()[:16],
-        "corpus": [corpus.tokenizer.fingerprint, len(corpus.train)],
+        "corpus": corpus.manifest["sha256"] | {"vocabulary": corpus.tokenizer.fingerprint},
         "train": config.as_dict(),
     }
 
