@@ -27,7 +27,7 @@ run: .venv/.stamp ## build the corpus, train the four models, run every chapter,
 	@$(BIN)/python tools/chapters.py run
 
 lab: .venv/.stamp ## open JupyterLab at chapter 00
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) notebooks/00_start_here.ipynb
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/ruff check .
