@@ -29,6 +29,7 @@ __all__ = [
     "megabytes",
     "score_lines",
     "step_seconds",
+    "training_step",
 ]
 
 PAPER = pd.DataFrame(
@@ -113,7 +114,7 @@ def step_seconds(
     the models stay as they are.
     """
     steps = {
-        name: _stepper(copy.deepcopy(model).train(), batch_size) for name, model in models.items()
+        name: training_step(copy.deepcopy(model), batch_size) for name, model in models.items()
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(warmup + repeats):
@@ -125,15 +126,20 @@ def step_seconds(
     return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
-def _stepper(model: Decoder, batch_size: int) -> Callable[[], None]:
-    device, config = model.device, model.config
+def training_step(model: Decoder, batch_size: int, compiled: bool = False) -> Callable[[], None]:
+    """Return a function that takes one training step of a model on the same random characters.
+
+    A step is forward, backward and fused AdamW in the device's native precision, as in `train`.
+    """
+    device, config = model.train().device, model.config
+    loss_of = torch.compile(model.loss) if compiled else model.loss
     optimizer = torch.optim.AdamW(model.parameters(), fused=device.type in ("cpu", "cuda"))
     ids = torch.randint(config.vocab_size, (batch_size, config.context_length), device=device)
     precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(native_precision(device))
 
     def step() -> None:
         with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-            loss = model(ids, ids)[1]
+            loss = loss_of(ids, ids)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from compgpt_lib import kernels
 from compgpt_lib.config import ModelConfig
+from compgpt_lib.kernels import Dropout
 from compgpt_lib.layers import (
     Cache,
     ConvCompression,
@@ -44,7 +46,7 @@ class Decoder(nn.Module):
         self.embedding = Embedding(
             config.vocab_size, config.context_length, embedding_width, config.dropout
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(head_width, config.vocab_size)
 
     def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
@@ -72,6 +74,18 @@ class Decoder(nn.Module):
             return logits
         return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten().long())
 
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of `forward` alone: quicker, since no logits are kept."""
+        self._check(ids, targets, 0)
+        x = self.decode(self.embedding(ids), None)  # (B, T, head width)
+        return kernels.linear_cross_entropy(
+            self.dropout(x).flatten(0, 1), self.head, targets.flatten().long()
+        )
+
+    def for_generation(self) -> Self:
+        """Return a copy, for as long as no weight changes, quick at one character at a time."""
+        return kernels.share_out(self)
+
     def _check(self, ids: Tensor, targets: Tensor | None, start: int) -> None:
         both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
         for name, given in both.items():
@@ -95,7 +109,7 @@ class Decoder(nn.Module):
                 f"got {start + ids.shape[1]}; cut it: ids[:, -{self.config.context_length}:]"
             )
         # On an accelerator this look at the values would make every step wait for the device.
-        if ids.device.type == "cpu":
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling():
             for name, given in both.items():
                 low, high = int(given.min()), int(given.max())
                 if low < 0 or high >= self.config.vocab_size:
@@ -154,6 +168,7 @@ class ParallelGPT(Decoder):
             }
         )
         self.w = nn.Parameter(torch.tensor(0.5))
+        self.run = kernels.fitting  # how the branches are run: in turn or at the same time
 
     def branch_weights(self) -> dict[str, Tensor]:
         """Return the scalar that each branch's output is multiplied by."""
@@ -162,14 +177,22 @@ class ParallelGPT(Decoder):
     def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
         """Run each branch on its half and mix: (B, T, 2d) -> (B, T, d)."""
         half = dict(zip(("first", "second"), x.chunk(2, dim=-1), strict=True))  # (B, T, d) each
+        inputs = [half[name] for name in self.branches]
         weight = self.branch_weights()
-        outputs = []
-        for name, blocks in self.branches.items():
-            out = half[name]
-            for block in blocks:  # type: ignore[attr-defined]
-                out = block(out, cache)  # (B, T, d)
-            outputs.append(weight[name] * out)
-        return sum(outputs[1:], start=outputs[0])  # (B, T, d)
+        outputs = self.run(self._blocks(), inputs, cache)  # (B, T, d) each
+        mixed = [weight[name] * out for name, out in zip(self.branches, outputs, strict=True)]
+        return sum(mixed[1:], start=mixed[0])  # (B, T, d)
+
+    def _blocks(self) -> list[nn.ModuleList]:
+        return cast(list[nn.ModuleList], list(self.branches.values()))
+
+    def for_generation(self) -> Self:
+        """Return a copy that is quick at one character at a time: its branches run side by side."""
+        quick = super().for_generation()
+        if len(self.branches) > 1:
+            quick = copy.copy(quick)
+            quick.run = kernels.SideBySide(self._blocks())
+        return quick
 
     def only(self, branch: Branch) -> Self:
         """Return the same trained model with one branch alone ("heavier" is p-gpt-1).

@@ -74,8 +74,7 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        loss: Tensor = self.model(ids, targets)[1]
-        return loss
+        return self.model.loss(ids, targets)
 
 
 def default_device() -> torch.device:
@@ -195,7 +194,7 @@ def mean_loss(
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
         ids, targets = _to(model.device, x[part], y[part])
-        total += model(ids, targets)[1].float() * len(ids)
+        total += model.loss(ids, targets) * len(ids)
     model.train(was_training)
     return float(total) / len(x)
 
@@ -268,9 +267,10 @@ def train(
     )
     updating = False  # while weights, step and rows do not fit each other
     started: float | None = None  # when the steps since the last evaluation began
+    compiling = config.compile
 
     def take_step() -> None:
-        nonlocal updating, started
+        nonlocal updating, started, compiling
         started = started or time.perf_counter()
         rng = np.random.default_rng((config.seed, now.step))
         seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
@@ -295,6 +295,9 @@ def train(
         now.step += 1
         now.since_row += 1
         updating = False
+        if compiling:
+            compiling = False
+            bar.write(f"the first step, with compiling, took {time.perf_counter() - started:.0f} s")
         bar.update()
 
     def evaluate() -> None:

@@ -430,7 +430,7 @@ def test_the_loop_is_plain_adamw_on_the_batches_of_its_seed(corpus):
     losses = []
     for step in range(5):
         batch = corpus.batch("train", 4, 16, np.random.default_rng((7, step)))
-        loss = model(*map(torch.from_numpy, batch))[1]
+        loss = model.loss(*map(torch.from_numpy, batch))
         optimizer.param_groups[0]["lr"] = learning_rate(step, config)
         optimizer.zero_grad()
         loss.backward()
@@ -444,13 +444,13 @@ def test_the_loop_is_plain_adamw_on_the_batches_of_its_seed(corpus):
 
 def test_dropout_is_on_in_training_and_off_in_evaluation(corpus, monkeypatch):
     modes = {"train": set(), "valid": set()}
-    forward = Decoder.forward
+    loss = Decoder.loss
 
-    def watched(self, ids, targets=None, cache=None):
+    def watched(self, ids, targets):
         modes["train" if torch.is_grad_enabled() else "valid"].add(self.training)
-        return forward(self, ids, targets, cache)
+        return loss(self, ids, targets)
 
-    monkeypatch.setattr(Decoder, "forward", watched)
+    monkeypatch.setattr(Decoder, "loss", watched)
     train(fresh(corpus).eval(), corpus, short_run(), progress=False)
     assert modes == {"train": {True}, "valid": {False}}
 

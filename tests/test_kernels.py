@@ -1,0 +1,249 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import some_ids, tiny_model
+from torch import nn
+from torch.testing import assert_close
+
+from compgpt_lib import kernels
+from compgpt_lib.generation import generate
+from compgpt_lib.kernels import Dropout, kept, linear_cross_entropy
+from compgpt_lib.models import build
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_and_scales(dtype, p):
+    torch.manual_seed(0)
+    x = torch.full((300, 1001), 2.0, dtype=dtype, requires_grad=True)
+    y = Dropout(p)(x)
+    dropped = y == 0
+    # Six standard deviations of a share of 300,300 numbers.
+    assert abs(dropped.float().mean() - p) < 6 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-15
+    scaled = torch.tensor(2 / (1 - p)).to(dtype)
+    assert_close(y[~dropped].detach(), scaled.expand_as(y[~dropped]))
+    y.sum().backward()
+    assert torch.equal(x.grad == 0, dropped)
+    assert_close(x.grad[~dropped], torch.tensor(1 / (1 - p)).to(dtype).expand_as(y[~dropped]))
+
+
+def test_dropout_bits_are_independent():
+    """Neighbours, rows and calls: no correlation beyond chance, with p off no power of two."""
+    torch.manual_seed(1)
+    x = torch.empty(1000, 1000, dtype=torch.bfloat16)
+    a, b = ((kept(x, 0.3) == 0).float() - 0.3 for _ in range(2))
+    chance = 6 * 0.21 / 1000
+    for one, other in ((a, b), (a[1:], a[:-1]), (a[:, 1:], a[:, :-1]), (a[:, 4:], a[:, :-4])):
+        assert abs((one * other).mean()) < chance
+    assert a.mean(0).std() < 2 * (0.21 / 1000) ** 0.5  # no column is special
+
+
+def test_dropout_follows_torchs_seed():
+    x = torch.ones(64, 64)
+    draws = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        draws.append((Dropout(0.4)(x), Dropout(0.4)(x)))
+    assert torch.equal(draws[0][0], draws[1][0]) and torch.equal(draws[0][1], draws[1][1])
+    assert not torch.equal(draws[0][0], draws[2][0])
+    assert not torch.equal(draws[0][0], draws[0][1])
+    state = np.random.get_state()[1].copy()
+    Dropout(0.4)(x)
+    assert (np.random.get_state()[1] == state).all()  # numpy's own state is not touched
+
+
+def test_dropout_is_off_where_it_should_be():
+    x = torch.randn(8, 8)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert Dropout(0.5)(torch.zeros(0, 3)).shape == (0, 3)
+    assert Dropout(0.5)(torch.ones(6, 4).T).shape == (4, 6)  # not contiguous
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1024, 1500, 2048])
+def test_the_loss_is_cross_entropy(rows):
+    torch.manual_seed(0)
+    linear = nn.Linear(6, 11).double()
+    x = (5 * torch.randn(rows, 6)).double().requires_grad_()
+    targets = torch.randint(11, (rows,))
+    wanted = F.cross_entropy(linear(x), targets)
+    gradients = torch.autograd.grad(wanted, (x, *linear.parameters()))
+    ours = linear_cross_entropy(x, linear, targets)
+    assert_close(ours, wanted, check_dtype=False, rtol=1e-6, atol=0)
+    found = torch.autograd.grad(3 * ours, (x, *linear.parameters()))
+    for a, b in zip(found, gradients, strict=True):
+        assert_close(a, 3 * b, rtol=1e-5, atol=1e-7)
+
+
+def test_the_loss_of_the_impossible_is_large_not_infinite():
+    linear = nn.Linear(2, 3)
+    x = torch.tensor([[500.0, -500.0]])
+    linear.weight.data = torch.eye(3, 2)
+    linear.bias.data.zero_()
+    ours = linear_cross_entropy(x, linear, torch.tensor([1]))
+    assert_close(ours, F.cross_entropy(linear(x), torch.tensor([1])))
+    assert ours == 1000
+
+
+@pytest.mark.parametrize("name", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_models_loss_is_that_of_its_forward(name, bf16):
+    model = tiny_model(name)
+    ids, targets = some_ids(), some_ids(seed=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        losses = model(ids, targets)[1], model.loss(ids, targets)
+    gradients = [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]
+    assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
+    for a, b in zip(*gradients, strict=True):
+        allowed = 0.03 if bf16 else 1e-4
+        assert (a - b).norm() <= allowed * a.norm() + 1e-7
+    with torch.no_grad():
+        assert_close(model.loss(ids, targets), model(ids, targets)[1])
+
+
+def branches_and_inputs(d=64, batch=8, time=2048):
+    torch.manual_seed(0)
+    shape = dict(context_length=time, d_model=d, n_layers=4)
+    model = tiny_model("p-gpt", **shape, dropout=0.0)
+    inputs = [torch.randn(batch, time, d, requires_grad=True) for _ in range(2)]
+    return model, inputs
+
+
+def test_threads_compute_what_turns_compute(two_threads):
+    model, inputs = branches_and_inputs(d=16, batch=2, time=64)
+    results = []
+    for run in (kernels.in_turn, kernels.in_threads):
+        model.zero_grad()
+        for x in inputs:
+            x.grad = None
+        outputs = run(model._blocks(), inputs, None)
+        sum(out.square().sum() for out in outputs).backward()
+        weights = [weight.grad.clone() for weight in model.branches.parameters()]
+        results.append([*outputs, *(x.grad for x in inputs), *weights])
+    for a, b in zip(*results, strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_keep_dropout_and_precision_as_they_are(two_threads):
+    model = tiny_model("p-gpt", dropout=0.3).train()
+    inputs = [torch.randn(2, 16, 16, requires_grad=True) for _ in range(2)]
+
+    def run(seed):
+        torch.manual_seed(seed)
+        with torch.autocast("cpu", torch.bfloat16):
+            return kernels.in_threads(model._blocks(), inputs, None)
+
+    first = run(0)
+    for _ in range(5):  # whichever thread is first
+        assert all(torch.equal(a, b) for a, b in zip(run(0), first, strict=True))
+    assert not torch.equal(run(1)[0], first[0])
+    same = kernels.in_threads([model._blocks()[0]] * 2, [inputs[0]] * 2, None)
+    assert not torch.equal(*same)  # each branch has random numbers of its own
+    assert not hasattr(kernels._own, "generator")  # nor is this thread touched
+
+
+def test_an_error_in_a_thread_is_raised(two_threads):
+    model = tiny_model("p-gpt")
+    with pytest.raises(RuntimeError):
+        kernels.in_threads(model._blocks(), [torch.randn(1, 4, 7, requires_grad=True)] * 2, None)
+    assert torch.get_num_threads() == 2
+
+
+def test_the_way_that_fits_is_taken(two_threads, monkeypatch):
+    taken = []
+    monkeypatch.setattr(kernels, "in_threads", lambda *_: taken.append("threads"))
+    monkeypatch.setattr(kernels, "in_turn", lambda *_: taken.append("turn"))
+    large, small = torch.empty(64, 128, 128), torch.empty(2, 16, 16)
+    kernels.fitting([[], []], [large.requires_grad_()] * 2, None)
+    kernels.fitting([[], []], [large.detach()] * 2, None)  # evaluation
+    kernels.fitting([[], []], [small.requires_grad_()] * 2, None)
+    kernels.fitting([[]], [large], None)  # one branch
+    torch.set_num_threads(1)
+    kernels.fitting([[], []], [large] * 2, None)
+    assert taken == ["threads", "turn", "turn", "turn", "turn"]
+
+
+@pytest.mark.parametrize("time", [1, 5])
+def test_side_by_side_computes_what_turns_compute(time):
+    model = tiny_model("p-gpt")
+    for index, parameter in enumerate(model.parameters()):  # no weight of LayerNorm at 0 or 1
+        generator = torch.Generator().manual_seed(index)
+        parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    inputs = [torch.randn(3, time, 16) for _ in range(2)]
+    with torch.no_grad():
+        wanted = kernels.in_turn(model._blocks(), inputs, None)
+        found = kernels.SideBySide(model._blocks())(model._blocks(), inputs, None)
+    for a, b in zip(found, wanted, strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("outputs", [(6, 400), (7, 401)])
+def test_a_shared_out_product_is_the_product(two_threads, outputs, monkeypatch):
+    monkeypatch.setattr(kernels._SharedOut, "LEAST", 0)
+    layers = nn.Sequential(nn.Linear(24, outputs[0]), nn.GELU(), nn.Linear(outputs[0], outputs[1]))
+    quick = kernels.share_out(layers)
+    assert isinstance(quick[0], kernels._SharedOut) and type(layers[0]) is nn.Linear
+    with torch.no_grad():
+        for shape in ((24,), (1, 1, 24), (1, 24), (3, 24), (2, 5, 24)):
+            x = torch.randn(shape)
+            assert_close(quick(x), layers(x))
+
+
+def test_one_core_shares_nothing_out():
+    layer = nn.Linear(2000, 2000)
+    assert torch.get_num_threads() == 1 and kernels.share_out(layer) is layer
+
+
+@pytest.mark.parametrize("name", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
+def test_the_quick_copy_writes_the_same(name, two_threads, monkeypatch):
+    monkeypatch.setattr(kernels._SharedOut, "LEAST", 0)
+    model = tiny_model(name)
+    before = copy.deepcopy(model.state_dict())
+    drawn = [
+        list(generate(model, some_ids(1)[0, :5], 40, seed=0, cache=cache))
+        for cache in (True, False)
+    ]
+    assert drawn[0] == drawn[1]
+    assert_close(model.state_dict(), before, rtol=0, atol=0)
+    if name == "p-gpt":
+        assert model.run is kernels.fitting
+        alone = model.only("first")
+        assert list(generate(alone, some_ids(1)[0, :5], 40, seed=0)) == list(
+            generate(alone, some_ids(1)[0, :5], 40, seed=0, cache=False)
+        )
+
+
+def test_training_after_generation_is_seen_by_the_next(two_threads):
+    model = tiny_model("p-gpt")
+    prompt = some_ids(1)[0, :5]
+    first = list(generate(model, prompt, 8, temperature=0))
+    for weight in model.parameters():
+        weight.data = torch.randn_like(weight)
+    again = list(generate(model, prompt, 8, temperature=0))
+    assert again == list(generate(model, prompt, 8, temperature=0, cache=False)) != first
+
+
+def test_p_gpt_trains_in_threads_as_in_turn(two_threads):
+    from conftest import tiny
+
+    ids = some_ids(16, 512)
+    gradients = []
+    for run in (kernels.fitting, kernels.in_turn):
+        model = build("p-gpt", tiny(context_length=512, d_model=128)).train()
+        model.run = run
+        model.loss(ids, ids).backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).norm() <= 1e-3 * b.norm() + 1e-7
