@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,10 +32,11 @@ from compgpt_lib import kernels
 from compgpt_lib.config import ModelConfig, Preset
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.evaluation import flops_per_character
+from compgpt_lib.files import replacing, write_text
 from compgpt_lib.generation import generate
 from compgpt_lib.layers import Cache, CausalAttention
 from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
-from compgpt_lib.tokenizer import CharTokenizer, write_text
+from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.training import native_precision
 
 FOLDER = Path(__file__).parent
@@ -340,10 +339,8 @@ def picture(speeds: pd.DataFrame, written: dict[str, float], path: Path) -> None
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(machine(), fontsize=9)
-    descriptor, temporary = tempfile.mkstemp(suffix=".png", dir=path.parent)
-    os.close(descriptor)
-    figure.savefig(temporary, dpi=110)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def markdown(table: pd.DataFrame) -> str:

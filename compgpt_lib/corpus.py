@@ -19,8 +19,10 @@ import numpy as np
 from filelock import FileLock
 from tqdm.auto import tqdm
 
+from compgpt_lib import checks
 from compgpt_lib.config import home
-from compgpt_lib.tokenizer import CharTokenizer, count_characters, write_text
+from compgpt_lib.files import advising, write_text
+from compgpt_lib.tokenizer import CharTokenizer, count_characters
 
 Split = Literal["train", "valid"]
 
@@ -35,7 +37,7 @@ KEYWORDS = re.compile("pandas|sklearn|matplotlib|seaborn")  # the filter of the 
 GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build_config)\.py$")
 # What Windows wheels add to a package's __init__.py, so that the text is the same everywhere.
 PATCH = re.compile(r"\n\n# start delvewheel patch\n.*?# end delvewheel patch\n", re.DOTALL)
-FORMAT = 1  # raise it when what is built from the same texts changes
+FORMAT = 2  # raise it when what is built from the same texts changes
 
 
 class Document(NamedTuple):
@@ -106,11 +108,13 @@ class Corpus:
         counted in the manifest. Raises FileNotFoundError for a missing path, ValueError where
         nothing readable is found.
         """
-        given = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+        checks.of_kind("suffix", suffix, str, 'the end of a file name, as ".py"')
+        checks.whole("min_count", min_count, least=1)
+        given = _paths(paths)
         files: dict[Path, str] = {}  # a file that two paths lead to must not be in both splits
         for path in given:
             if not path.exists():
-                raise FileNotFoundError(f"no file or folder at {path}")
+                raise FileNotFoundError(f"paths: there is no file or folder at {path}")
             found = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path]
             base = path if path.is_dir() else path.parent
             for file in filter(Path.is_file, found):
@@ -119,8 +123,8 @@ class Corpus:
         texts = list(_readable(((name, file) for file, name in files.items()), skipped))
         if not texts:
             raise ValueError(
-                f"no readable text in {', '.join(map(str, given)) or 'an empty list of paths'}: "
-                f"{len(files)} files end in {suffix!r}, skipped {dict(skipped) or 'none'}"
+                f"no readable text in {', '.join(map(str, given))}: "
+                f"{len(files)} files end in suffix {suffix!r}, skipped {dict(skipped) or 'none'}"
             )
         digest = hashlib.sha256()
         for name, text in texts:
@@ -176,12 +180,14 @@ class Corpus:
 
     def split(self, name: str) -> np.ndarray:
         """Return the ids of a split, "train" or "valid"."""
-        if name not in ("train", "valid"):
-            raise ValueError(f'split must be "train" or "valid", got {name!r}')
+        checks.one_of("split (the name)", name, ("train", "valid"))
         return self.train if name == "train" else self.valid
 
     def text(self, split: str, start: int = 0, length: int | None = None) -> str:
         """Return a part of a split as text."""
+        checks.whole("start", start, least=0)
+        if length is not None:
+            checks.whole("length", length, least=0)
         stop = None if length is None else start + length
         return self.tokenizer.decode(self.split(split)[start:stop])
 
@@ -189,17 +195,21 @@ class Corpus:
         self, split: str, batch_size: int, context_length: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return `batch_size` random windows as inputs and targets, (B, T) of int64 each."""
+        checks.whole("batch_size", batch_size, least=1)
+        checks.of_kind(
+            "rng", rng, np.random.Generator, "a numpy Generator: np.random.default_rng(0)"
+        )
         windows = self._windows(split, context_length)
         return _shifted(windows[rng.integers(len(windows), size=batch_size)])
 
     def windows(self, split: str, count: int, context_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `count` evenly spaced windows, always the same, as inputs and targets (B, T)."""
+        checks.whole("count", count, least=1)
         windows = self._windows(split, context_length)
-        if count < 1:
-            raise ValueError(f"count must be 1 or more windows, got {count}")
         return _shifted(windows[np.linspace(0, len(windows) - 1, count).astype(np.int64)])
 
     def _windows(self, split: str, context_length: int) -> np.ndarray:
+        checks.whole("context_length", context_length, least=1)
         ids = self.split(split)
         if len(ids) < context_length + 1:
             raise ValueError(
@@ -213,6 +223,17 @@ class Corpus:
         for split in ("train", "valid"):
             if _sha256(self.folder / f"{split}.npy") != self.manifest["sha256"][split]:
                 raise ValueError(f"{self.folder} is damaged: delete the folder and build it again")
+
+
+def _paths(paths: Any) -> list[Path]:
+    several = [paths] if isinstance(paths, str | Path) else paths
+    try:
+        found = [Path(path) for path in several]
+    except TypeError as error:
+        raise TypeError(f"paths must be a path or several, got {checks.short(paths)}") from error
+    if not found or any(path == "" for path in several):
+        raise ValueError(f"paths must name a file or a folder, got {checks.short(paths)}")
+    return found
 
 
 def _shifted(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -334,24 +355,32 @@ def _open_or_build(
     about = {"format": FORMAT, **about}
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
     folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        corpus = _load(folder)
-        if corpus is None:
-            for left in folder.parent.glob(f"{folder.name}.part*"):  # of a build that was killed
-                shutil.rmtree(left)
-            shutil.rmtree(folder, ignore_errors=True)
-            part = folder.with_name(f"{folder.name}.part")
-            part.mkdir()
-            try:
-                _build(part, about, documents(), skipped)
-                part.rename(folder)
-            except BaseException:
-                shutil.rmtree(part, ignore_errors=True)
-                raise
-            corpus = _load(folder)
-    assert corpus is not None
+    corpus = _load(folder)
+    if corpus is not None:
+        return corpus
+    with advising(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            corpus = _load(folder)  # another process may have built it meanwhile
+            if corpus is None:
+                shutil.rmtree(folder, ignore_errors=True)  # damaged
+                part = folder.with_name(f"{folder.name}.part")
+                shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
+                part.mkdir()
+                try:
+                    _build(part, about, documents(), skipped)
+                    part.rename(folder)
+                except BaseException:
+                    shutil.rmtree(part, ignore_errors=True)
+                    raise
+                corpus = _load(folder)
+    if corpus is None:
+        raise OSError(f"{folder} cannot be read after it was written: check the disk")
     return corpus
+
+
+def _check_of(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _load(folder: Path) -> Corpus | None:
@@ -362,11 +391,11 @@ def _load(folder: Path) -> Corpus | None:
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "valid")
         }
-        whole = all(len(arrays[name]) == manifest["characters"][name] for name in arrays)
+        whole = all(_sha256(folder / f"{name}.npy") == manifest["sha256"][name] for name in arrays)
         right = tokenizer.fingerprint == manifest["fingerprint"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None
-    if not (whole and right):
+        if not (whole and right and manifest.pop("check") == _check_of(manifest)):
+            return None
+    except Exception:  # damaged bytes make readers raise nearly anything, tokenize.TokenError even
         return None
     return Corpus(folder, tokenizer, arrays["train"], arrays["valid"], manifest)
 
@@ -398,4 +427,5 @@ def _build(
         "fingerprint": tokenizer.fingerprint,
         "sha256": {split: _sha256(folder / f"{split}.npy") for split in texts},
     }
+    manifest["check"] = _check_of(manifest)
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,11 @@ import torch
 from rapidfuzz import fuzz
 from torch.utils.flop_counter import FlopCounterMode
 
+from compgpt_lib import checks
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.generation import complete
-from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
+from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build, is_model
 from compgpt_lib.training import mean_loss, native_precision
 
 __all__ = [
@@ -64,11 +65,13 @@ PAPER_CURVES = pd.DataFrame(
 
 def bits_per_character(loss: float) -> float:
     """Return a loss in nats as bits per character."""
+    checks.number("loss", loss)
     return loss / math.log(2)
 
 
 def megabytes(parameters: int) -> float:
     """Return the size of fp32 weights in MB as the paper counts them: parameters x 4 / 2^20."""
+    checks.number("parameters", parameters)
     return parameters * 4 / 2**20
 
 
@@ -78,16 +81,20 @@ def flops_per_character(model: Decoder) -> float:
     Counted by torch over the matrix products (two per multiply-add); the attention scores of the
     masked future are computed and so counted.
     """
+    is_model(model)
     ids = torch.zeros(1, model.config.context_length, dtype=torch.long, device=model.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids)
     return counter.get_total_flops() / ids.numel()
 
 
-def cost_table(config: ModelConfig, names: Iterable[str] = tuple(MODELS)) -> pd.DataFrame:
+def cost_table(config: ModelConfig, names: Sequence[str] = tuple(MODELS)) -> pd.DataFrame:
     """Return parameters, size and FLOPs of each model at a configuration, p-gpt-1 beside p-gpt."""
+    checks.of_kind("config", config, ModelConfig, 'a ModelConfig, as ModelConfig.preset("paper")')
+    checks.of_kind("names", names, (list, tuple), "a list of the models' names")
     models: list[Decoder] = []
     for name in names:
+        checks.one_of("names", name, MODELS)
         with torch.device("meta"):
             model = build(name, config)
         models.append(model)
@@ -113,6 +120,12 @@ def step_seconds(
     turns within one run, so that a machine that slows down slows all of them; copies are trained,
     the models stay as they are.
     """
+    checks.of_kind("models", models, Mapping, "a dict from names to models")
+    for model in models.values():
+        checks.of_kind("models", model, Decoder, "a dict from names to models")
+    checks.whole("batch_size", batch_size, least=1)
+    checks.whole("repeats", repeats, least=1)
+    checks.whole("warmup", warmup, least=0)
     steps = {
         name: training_step(copy.deepcopy(model), batch_size) for name, model in models.items()
     }
@@ -159,6 +172,10 @@ def held_out_lines(
     the line completion of CodeXGLUE (arXiv 2102.04664), in characters. Raises ValueError if the
     text has too few such lines.
     """
+    checks.of_kind("corpus", corpus, Corpus, "a Corpus, as Corpus.installed()")
+    checks.whole("count", count, least=1)
+    checks.whole("context_length", context_length, least=1)
+    checks.whole("seed", seed, least=0)
     rng = np.random.default_rng(seed)
     text = corpus.text("valid", 0, min(len(corpus.valid), 2_000_000))
     reach = max(1, context_length // 2)
@@ -184,6 +201,14 @@ def score_lines(written: list[str], wanted: list[str]) -> dict[str, float]:
 
     Both sides are stripped first; the edit similarity is rapidfuzz's normalised ratio.
     """
+    for name, texts in (("written", written), ("wanted", wanted)):
+        checks.of_kind(name, texts, (list, tuple), "a list of texts")
+        for text in texts:
+            checks.of_kind(name, text, str, "a list of texts")
+    if len(written) != len(wanted) or not written:
+        raise ValueError(
+            f"written and wanted must be as many, one or more, got {len(written)} and {len(wanted)}"
+        )
     pairs = [(a.strip(), b.strip()) for a, b in zip(written, wanted, strict=True)]
     return {
         "exact match": 100 * float(np.mean([a == b for a, b in pairs])),
@@ -193,6 +218,7 @@ def score_lines(written: list[str], wanted: list[str]) -> dict[str, float]:
 
 def completion_scores(model: Decoder, corpus: Corpus, count: int = 50) -> dict[str, float]:
     """Complete held-out lines greedily; return exact match and edit similarity in percent."""
+    is_model(model)
     pairs = held_out_lines(corpus, count, model.config.context_length)
     written = [
         complete(model, corpus.tokenizer, prompt, max_new=100, temperature=0, stop="\n")

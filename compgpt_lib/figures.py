@@ -11,6 +11,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from compgpt_lib import checks
 from compgpt_lib.introspection import Trace
 
 # Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
@@ -27,6 +28,9 @@ _SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
 
 def visible(character: str) -> str:
     """Return a character so that it can be seen: signs for newline, tab and space."""
+    checks.of_kind("character", character, str, "one character")
+    if len(character) != 1:
+        raise ValueError(f"character must be one character, got {checks.short(character)}")
     if character in _SIGNS:
         return _SIGNS[character]
     return character if character.isprintable() else f"U+{ord(character):04X}"
@@ -39,6 +43,11 @@ def loss_curves(
     loss: str = "valid_loss",
 ) -> Figure:
     """Draw the losses of several runs, in nats per character, against a column of their history."""
+    checks.of_kind("histories", histories, Mapping, "a dict from names to histories")
+    for history in histories.values():
+        checks.of_kind("histories", history, pd.DataFrame, "a dict from names to histories")
+        if missing := {against, loss} - set(history.columns):
+            raise ValueError(f"histories must have the columns {', '.join(sorted(missing))}")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, history in histories.items():
         color, line = STYLES.get(name, (None, "-"))
@@ -74,6 +83,14 @@ class LivePlot:
 
 def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Figure:
     """Draw every head of every block as a map: row looks, column is looked at; darker is more."""
+    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
+    checks.of_kind("characters", characters, (list, tuple), "a list of characters")
+    for character in characters:
+        checks.of_kind("characters", character, str, "a list of characters")
+    if len(characters) != len(seen.ids):
+        raise ValueError(
+            f"characters must be those that were traced, {len(seen.ids)}, got {len(characters)}"
+        )
     blocks = list(seen.attention)
     heads = max(len(pattern) for pattern in seen.attention.values())
     figure, grid = plt.subplots(
@@ -100,6 +117,7 @@ def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Figur
 
 def spectra(seen: Trace, title: str = "") -> Figure:
     """Draw each stage's share of variance by principal component, on a logarithmic scale."""
+    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(seen.residual)))
     for color, (name, rows) in zip(colors, seen.residual.items(), strict=True):

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compgpt_lib import checks
 from compgpt_lib.layers import Cache
-from compgpt_lib.models import Decoder
+from compgpt_lib.models import Decoder, is_model
 from compgpt_lib.tokenizer import CharTokenizer
 
 
@@ -50,15 +51,27 @@ def choose(
     return drawn if order is None else int(order[drawn])
 
 
-def _check(temperature: float, top_k: int | None, top_p: float | None, max_new: int) -> None:
-    if not 0 <= temperature < float("inf"):
+def _check(
+    model: Decoder,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    max_new: int,
+    seed: int | None,
+) -> None:
+    is_model(model)
+    checks.number("temperature", temperature)
+    if temperature < 0:
         raise ValueError(f"temperature must be 0 (greedy) or above, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be 1 or more, or None for all, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
-    if max_new < 0:
-        raise ValueError(f"max_new must be 0 or more, got {max_new}")
+    if top_k is not None:
+        checks.whole("top_k", top_k, least=1)
+    if top_p is not None:
+        checks.number("top_p", top_p)
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
+    checks.whole("max_new", max_new, least=0)
+    if seed is not None:
+        checks.whole("seed", seed, least=0)
 
 
 def generate(
@@ -77,9 +90,8 @@ def generate(
     computes the same from the whole window at every character: slower, for checking. Raises
     ValueError for settings out of range or empty `ids`.
     """
-    _check(temperature, top_k, top_p, max_new)
-    if ids.ndim != 1 or not len(ids):
-        raise ValueError(f"ids must have shape (T,) with T of 1 or more, got {tuple(ids.shape)}")
+    _check(model, temperature, top_k, top_p, max_new, seed)
+    model.check_text(ids)
     return _generate(model, ids, max_new, temperature, top_k, top_p, seed, cache)
 
 
@@ -136,9 +148,15 @@ def stream(
     that the tokenizer does not know, a tokenizer of another size than the model's vocabulary, or
     settings out of range.
     """
+    checks.of_kind("tokenizer", tokenizer, CharTokenizer, "the CharTokenizer it was trained with")
+    checks.of_kind("prompt", prompt, str, "a text")
+    _check(model, temperature, top_k, top_p, max_new, seed)
     if not prompt:
         raise ValueError('prompt must have at least one character, got ""; try "\\n"')
+    checks.of_kind("stop", stop, (str, list, tuple), "a text, or a list of texts")
     stops = [stop] if isinstance(stop, str) else list(stop)
+    for text in stops:
+        checks.of_kind("stop", text, str, "a text, or a list of texts")
     if not all(stops):
         raise ValueError("stop strings must not be empty")
     if len(tokenizer) != model.config.vocab_size:
@@ -146,7 +164,10 @@ def stream(
             f"the tokenizer has {len(tokenizer)} characters but the model has vocab_size="
             f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
         )
-    ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
+    try:
+        ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
+    except ValueError as error:
+        raise ValueError(f"prompt: {error}") from None
     drawn = generate(model, ids, max_new, temperature, top_k, top_p, seed)
     return _until(stops, (tokenizer.tokens[index] for index in drawn))
 

@@ -14,7 +14,7 @@ from compgpt_lib.layers import (
     Embedding,
     LinearCompression,
 )
-from compgpt_lib.models import Decoder, ParallelGPT
+from compgpt_lib.models import Decoder, ParallelGPT, is_model
 
 
 @dataclass
@@ -40,8 +40,13 @@ def trace(model: Decoder, ids: Tensor) -> Trace:
 
     Raises ValueError for ids that are not (T,).
     """
-    if ids.ndim != 1:
-        raise ValueError(f"ids must have shape (T,), got {tuple(ids.shape)}")
+    is_model(model)
+    model.check_text(ids)
+    if len(ids) > model.config.context_length:
+        raise ValueError(
+            f"ids must be at most context_length={model.config.context_length} characters, got "
+            f"{len(ids)}: ids[-{model.config.context_length}:]"
+        )
     seen = Trace(ids=ids.cpu(), logits=torch.empty(0))
 
     def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:

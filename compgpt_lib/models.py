@@ -7,8 +7,8 @@ Letters: B batch, T time, d width, h heads, L blocks, V vocabulary.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from compgpt_lib import kernels
+from compgpt_lib import checks, kernels
 from compgpt_lib.config import ModelConfig
+from compgpt_lib.files import replacing
 from compgpt_lib.kernels import Dropout
 from compgpt_lib.layers import (
     Cache,
@@ -76,6 +77,7 @@ class Decoder(nn.Module):
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of `forward` alone: quicker, since no logits are kept."""
+        checks.of_kind("targets", targets, Tensor, "a torch tensor (B, T)")
         self._check(ids, targets, 0)
         x = self.decode(self.embedding(ids), None)  # (B, T, head width)
         return kernels.linear_cross_entropy(
@@ -90,9 +92,17 @@ class Decoder(nn.Module):
         both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
         for name, given in both.items():
             if not isinstance(given, Tensor):
-                raise TypeError(f"{name} must be a torch tensor, got {type(given).__name__}")
+                raise TypeError(
+                    f"{name} must be a torch tensor, got {checks.short(given)}: "
+                    "torch.tensor([[...]])"
+                )
             if given.dtype not in (torch.int64, torch.int32):
                 raise TypeError(f"{name} must be whole numbers (torch.long), got {given.dtype}")
+            if given.device != self.device:
+                raise ValueError(
+                    f"{name} must be on the model's device, {self.device}, got {given.device}: "
+                    f"{name}.to(model.device)"
+                )
         if ids.ndim != 2 or ids.numel() == 0:
             raise ValueError(
                 f"ids must have shape (B, T) with B and T of 1 or more, got {tuple(ids.shape)}; "
@@ -119,10 +129,22 @@ class Decoder(nn.Module):
                         "with this model's tokenizer?"
                     )
 
+    def check_text(self, ids: Tensor) -> None:
+        """Raise TypeError or ValueError unless ids (T,) are a text of one or more characters."""
+        checks.of_kind("ids", ids, Tensor, "a torch tensor (T,)")
+        if ids.ndim != 1 or not len(ids):
+            raise ValueError(
+                f"ids must have shape (T,) with T of 1 or more, got {tuple(ids.shape)}"
+            )
+        if ids.device.type == "meta":
+            raise ValueError("ids must hold numbers, but are on the meta device")
+        window = ids[-self.config.context_length :].to(self.device)[None]
+        self._check(window, None, 0)
+
     @property
     def device(self) -> torch.device:
         """The device the weights are on."""
-        return self.head.weight.device
+        return self.embedding.token.weight.device
 
     def parameter_count(self) -> int:
         """Return how many learned numbers the model has."""
@@ -200,6 +222,7 @@ class ParallelGPT(Decoder):
         The copy shares this model's weights; the other branch is neither run nor counted. "both"
         returns a copy with all branches that are there. Raises ValueError for another name.
         """
+        checks.one_of("branch", branch, ("both", "heavier", "first", "second"))
         if branch == "heavier":
             branch = "first" if self.w >= 0.5 else "second"
         if branch != "both" and branch not in self.branches:
@@ -266,45 +289,64 @@ def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
     The same seed gives the same weights; torch's global random state is left as it was. Raises
     ValueError for another name or a config that the model cannot have.
     """
-    if name not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
+    checks.one_of("name of the model", name, MODELS)
+    checks.of_kind("config", config, ModelConfig, 'a ModelConfig, as ModelConfig.preset("laptop")')
+    checks.whole("seed", seed, least=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MODELS[name](config)
 
 
 def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[str, Any]) -> None:
-    """Write tensors and a JSON description to one file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(
-            {key: tensor.detach().contiguous() for key, tensor in tensors.items()},
-            temporary,
-            metadata={"compgpt": json.dumps(about)},
-        )
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write tensors and a JSON description to one file, whole or not at all.
+
+    Raises OSError where the disk is full or the folder cannot be written to.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    with replacing(path) as temporary:
+        said = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
+        save_file(tensors, temporary, metadata=said)
+
+
+def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(about).encode())
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_safetensors` wrote.
 
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one or another program's.
+    Raises FileNotFoundError for a missing file, ValueError for one that another program wrote or
+    in which as much as one bit is damaged.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: train the model, or check the path")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["compgpt"])
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+            said = file.metadata() or {}
+            about = json.loads(said["compgpt"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if said["sha256"] != _digest(tensors, about):
+            raise ValueError("its content does not fit its sha256")
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise ValueError(
             f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
         ) from error
+    return tensors, about
+
+
+def is_model(model: Any) -> None:
+    """Raise TypeError unless `model` is one of the four models."""
+    checks.of_kind("model", model, Decoder, 'one of the models, as build("gpt", config)')
+
+
+def _is_path(path: Any) -> None:
+    checks.of_kind("path", path, (str, Path), "the path of a file")
+    if not Path(path).name:
+        raise ValueError(f"path must be that of a file, got {str(path)!r}")
 
 
 def describe(model: Decoder) -> dict[str, Any]:
@@ -313,7 +355,12 @@ def describe(model: Decoder) -> dict[str, Any]:
 
 
 def save(model: Decoder, path: str | Path) -> None:
-    """Write the model's weights and configuration to one safetensors file, whole or not at all."""
+    """Write the model's weights and configuration to one safetensors file, whole or not at all.
+
+    Raises OSError where the disk is full or the folder cannot be written to.
+    """
+    is_model(model)
+    _is_path(path)
     write_safetensors(model.state_dict(), path, describe(model))
 
 
@@ -322,6 +369,7 @@ def load(path: str | Path) -> Decoder:
 
     Raises FileNotFoundError for a missing file, ValueError for a damaged one.
     """
+    _is_path(path)
     tensors, about = read_safetensors(path)
     try:
         lone = about["model"] == LONE_BRANCH

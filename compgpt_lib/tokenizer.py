@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from compgpt_lib import checks
+from compgpt_lib.files import write_text
+
 UNKNOWN = "\ufffd"  # Unicode's own sign for a character that cannot be shown
 _CODE_POINTS = 0x110000
+FORMAT = "compgpt-characters-2"
 _PART = 2**16  # characters encoded at a time: what they take stays in the processor's cache
 
 
 def code_points(text: str) -> np.ndarray:
     """Return a text as its Unicode code points, one uint32 each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _digest(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 class CharTokenizer:
@@ -30,6 +36,9 @@ class CharTokenizer:
     """
 
     def __init__(self, vocabulary: str, unknown: str | None = None) -> None:
+        checks.of_kind("vocabulary", vocabulary, str, "a text")
+        if unknown is not None:
+            checks.of_kind("unknown", unknown, str, "a character, or None")
         characters = sorted(set(vocabulary) | ({unknown} if unknown else set()))
         if not vocabulary:
             raise ValueError("the vocabulary is empty: give a text with at least one character")
@@ -53,9 +62,12 @@ class CharTokenizer:
         With `min_count` above 1 the rarer ones become the unknown character. Raises ValueError for
         an empty text or one in which no character is that frequent.
         """
-        if min_count < 1:
-            raise ValueError(f"min_count must be 1 or more, got {min_count}")
-        counts = count_characters([text] if isinstance(text, str) else text)
+        checks.whole("min_count", min_count, least=1)
+        checks.of_kind("text", text, Iterable, "a text, or texts")
+        texts = [text] if isinstance(text, str) else list(text)
+        for part in texts:
+            checks.of_kind("text", part, str, "a text, or texts")
+        counts = count_characters(texts)
         kept = (counts >= min_count).nonzero()[0].astype("<u4")
         if not len(kept):
             raise ValueError(
@@ -70,6 +82,7 @@ class CharTokenizer:
 
         Raises ValueError for a character that the vocabulary lacks, if there is no unknown one.
         """
+        checks.of_kind("text", text, str, "a text")
         ids = np.empty(len(text), self.dtype)
         for start in range(0, len(text), _PART):
             part = slice(start, start + _PART)
@@ -78,7 +91,8 @@ class CharTokenizer:
             strangers = sorted({text[index] for index in (ids == self._missing).nonzero()[0]})
             shown = ", ".join(repr(character) for character in strangers[:5])
             raise ValueError(
-                f"{len(strangers)} characters are not in the vocabulary of {len(self)}: {shown}; "
+                f"the text has characters that the vocabulary of {len(self)} lacks: {shown}"
+                f"{', ...' if len(strangers) > 5 else ''}; "
                 "leave them out, or build the tokenizer with min_count=2 or more, which adds an "
                 "unknown character"
             )
@@ -89,11 +103,15 @@ class CharTokenizer:
 
         Raises ValueError for ids outside the vocabulary, TypeError for what is no whole number.
         """
-        ids = np.asarray(ids).reshape(-1)
+        given = ids
+        try:
+            ids = np.asarray(ids).reshape(-1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(f"ids must be whole numbers, got {checks.short(given)}") from error
         if not len(ids):
             return ""
         if not np.issubdtype(ids.dtype, np.integer):
-            raise TypeError(f"ids must be whole numbers, got {ids.dtype}")
+            raise TypeError(f"ids must be whole numbers, got {checks.short(given)}")
         if ids.min() < 0 or ids.max() >= len(self):
             raise ValueError(
                 f"ids must lie in 0 to {len(self) - 1}, got {ids.min()} to {ids.max()}"
@@ -120,21 +138,26 @@ class CharTokenizer:
 
     def to_json(self) -> str:
         """Return the vocabulary as JSON."""
-        about = {"format": "compgpt-characters-1", "unknown": self.unknown}
         # JSON joins a lone high surrogate and a low one after it: high ones go last.
         written = sorted(self.tokens, key=lambda token: "\ud800" <= token <= "\udbff")
-        return json.dumps(about | {"vocabulary": "".join(written)})
+        about = {"format": FORMAT, "unknown": self.unknown, "vocabulary": "".join(written)}
+        return json.dumps(about | {"sha256": _digest(about)})
 
     @classmethod
     def from_json(cls, text: str) -> CharTokenizer:
-        """Return the tokenizer that `to_json` described; raises ValueError for anything else."""
+        """Return the tokenizer that `to_json` described; raises ValueError for any other text."""
+        checks.of_kind("text", text, str, "the JSON that to_json wrote")
         try:
             about = json.loads(text)
-            if about["format"] != "compgpt-characters-1":
-                raise ValueError(f"unknown format {about['format']!r}")
+            if about["format"] != FORMAT:
+                raise ValueError(f"unknown format {about['format']!r}, not {FORMAT!r}")
+            if about.pop("sha256") != _digest(about):
+                raise ValueError("it was changed since it was written")
             return cls(about["vocabulary"], about["unknown"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"not a vocabulary written by compgpt ({error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"not the text of a vocabulary written by compgpt ({error})"
+            ) from error
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to a JSON file, whole or not at all."""
@@ -156,16 +179,3 @@ def count_characters(texts: Iterable[str]) -> np.ndarray:
         found = np.bincount(code_points(text))
         counts[: len(found)] += found
     return counts
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    path = Path(path)
-    # Not mkstemp, which would hide the file from everyone else on a shared machine.
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

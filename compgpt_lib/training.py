@@ -24,9 +24,17 @@ from accelerate.state import AcceleratorState, PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from compgpt_lib import checks
 from compgpt_lib.config import TrainConfig, home
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import OPTIMIZER, Decoder, describe, read_safetensors, write_safetensors
+from compgpt_lib.models import (
+    OPTIMIZER,
+    Decoder,
+    describe,
+    is_model,
+    read_safetensors,
+    write_safetensors,
+)
 
 CHECKPOINT = "checkpoint.safetensors"
 HISTORY = [
@@ -103,8 +111,24 @@ def run_folder(model: Decoder, corpus: Corpus, config: TrainConfig) -> Path:
 
     Initial weights count, so another seed, or a model that was trained before, is another run.
     """
+    _check_run(model, corpus, config)
     digest = hashlib.sha256(json.dumps(_identity(model, corpus, config)).encode()).hexdigest()
     return home() / "runs" / "checkpoints" / f"{model.name}-{digest[:12]}"
+
+
+def _fits(model: Decoder, corpus: Corpus) -> None:
+    checks.of_kind("corpus", corpus, Corpus, "a Corpus, as Corpus.installed()")
+    if len(corpus.tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"the corpus has {len(corpus.tokenizer)} characters but the model has vocab_size="
+            f"{model.config.vocab_size}; build it with vocab_size=len(corpus.tokenizer)"
+        )
+
+
+def _check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
+    is_model(model)
+    checks.of_kind("config", config, TrainConfig, 'a TrainConfig, as TrainConfig.preset("laptop")')
+    _fits(model, corpus)
 
 
 def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
@@ -172,6 +196,11 @@ def _restore(
     return _Progress(**about["progress"])
 
 
+def _out_of_memory(error: Exception) -> bool:
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error)
+
+
 def _to(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
     tensors = [torch.from_numpy(array) for array in arrays]
     if device.type != "cuda":
@@ -187,6 +216,10 @@ def mean_loss(
 
     The windows are evenly spaced and the same for every model of one context length.
     """
+    is_model(model)
+    _fits(model, corpus)
+    checks.whole("windows", windows, least=1)
+    checks.whole("batch_size", batch_size, least=1)
     x, y = corpus.windows(split, windows, model.config.context_length)
     was_training = model.training
     model.eval()
@@ -217,11 +250,7 @@ def train(
     Raises ValueError for a corpus, a batch or a checkpoint that does not fit the model and config,
     FloatingPointError for a loss that is not finite.
     """
-    if len(corpus.tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"the corpus has {len(corpus.tokenizer)} characters but the model has vocab_size="
-            f"{model.config.vocab_size}; build it with vocab_size=len(corpus.tokenizer)"
-        )
+    _check_run(model, corpus, config)
     accelerator = _accelerator(config.precision)
     main, processes = accelerator.is_main_process, accelerator.num_processes
     if config.batch_size % processes:
@@ -345,6 +374,14 @@ def train(
                 evaluate()
             else:
                 take_step()
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory at step {now.step}: lower batch_size ({config.batch_size}) and raise "
+            f"accumulation ({config.accumulation}) by the same factor, which trains the same with "
+            "less memory; or take a smaller model or context_length"
+        ) from error
     except KeyboardInterrupt:
         if started is not None:
             now.seconds += time.perf_counter() - started

@@ -156,7 +156,7 @@ def test_p_gpt_1_is_the_heavier_branch_scaled(w, heavier):
     assert_close(model.state_dict(), before)
     model.head.bias.data.add_(1.0)  # shared, not copied
     assert_close(alone(some_ids()), model.head(scale * half))
-    with pytest.raises(ValueError, match="branch must be both, heavier"):
+    with pytest.raises(ValueError, match="branch must be one of both, heavier"):
         model.only("third")
     with pytest.raises(ValueError, match="got 'first'|got 'second'"):
         alone.only("second" if heavier == "first" else "first")

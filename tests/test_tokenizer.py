@@ -49,7 +49,7 @@ def test_more_than_65536_characters_need_wider_ids():
 
 def test_strangers_are_shown():
     with pytest.raises(
-        ValueError, match=r"2 characters are not in the vocabulary of 3: '\\n', 'é'"
+        ValueError, match=r"the text has characters that the vocabulary of 3 lacks: '\\n', 'é'"
     ):
         CharTokenizer("abc").encode("a\né\n")
 

@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
-from compgpt_lib.tokenizer import write_text
+from compgpt_lib.files import write_text
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 QUIET = ["--IPKernelApp.log_level=ERROR"]

@@ -1,0 +1,249 @@
+"""Every public function, every argument: what it cannot use is refused by name, by our own code."""
+
+import math
+import traceback
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import LIBRARY, NAMES, short_run, some_ids, tiny, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_training import fresh
+
+from compgpt_lib import evaluation, figures, generation, introspection, models, training
+from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib.corpus import Corpus
+from compgpt_lib.tokenizer import CharTokenizer
+
+JUNK = [
+    None,
+    "",
+    "no such thing",
+    b"bytes",
+    -1,
+    0,
+    1.5,
+    math.nan,
+    math.inf,
+    True,
+    [],
+    [1, "a"],
+    {},
+    {"a": 1},
+    object(),
+    Path("/no/such/path"),
+    torch.empty(0),
+    torch.ones(3),
+    torch.ones(2, 3),
+    torch.ones(1, 2, 3, dtype=torch.long),
+    torch.tensor([99]),
+    torch.tensor([[-1, 2]]),
+    torch.zeros(1, 17, dtype=torch.long),
+    torch.zeros(1, 4, dtype=torch.long, device="meta"),
+    np.array([]),
+    np.array(["a"]),
+    np.array([0.5]),
+    pd.DataFrame({"step": [1]}),
+    lambda: None,
+]
+
+
+def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
+    """Each public function with arguments that it can use."""
+    model = tiny_model("gpt")
+    trained = fresh(corpus)
+    tokenizer = CharTokenizer("".join(map(chr, range(97, 97 + 23))))
+    ids, targets = some_ids(), some_ids(seed=1)
+    rng = np.random.default_rng(0)
+    history = pd.DataFrame({"tokens": [1, 2], "valid_loss": [2.0, 1.0]})
+    shown = introspection.trace(tiny_model("lc-gpt"), ids[0])
+    models.save(model, folder / "good.safetensors")
+    settings_of = dict(model=model, max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0)
+    writing = settings_of | dict(tokenizer=tokenizer, prompt="abc", stop="z")
+    return {
+        "CharTokenizer": (CharTokenizer, dict(vocabulary="abc", unknown="?")),
+        "from_text": (CharTokenizer.from_text, dict(text="aab", min_count=1)),
+        "encode": (tokenizer.encode, dict(text="abc")),
+        "decode": (tokenizer.decode, dict(ids=[0, 1])),
+        "from_json": (CharTokenizer.from_json, dict(text=tokenizer.to_json())),
+        "from_files": (Corpus.from_files, dict(paths=LIBRARY, suffix=".py", min_count=1)),
+        "split": (corpus.split, dict(name="train")),
+        "text": (corpus.text, dict(split="train", start=0, length=5)),
+        "batch": (corpus.batch, dict(split="train", batch_size=2, context_length=4, rng=rng)),
+        "windows": (corpus.windows, dict(split="valid", count=2, context_length=4)),
+        "build": (models.build, dict(name="gpt", config=tiny(), seed=0)),
+        "save": (models.save, dict(model=model, path=folder / "a.safetensors")),
+        "load": (models.load, dict(path=folder / "good.safetensors")),
+        "forward": (model, dict(ids=ids, targets=targets)),
+        "loss": (model.loss, dict(ids=ids, targets=targets)),
+        "only": (tiny_model("p-gpt").only, dict(branch="first")),
+        "generate": (
+            lambda **given: list(generation.generate(**given)),
+            settings_of | dict(ids=ids[0, :4]),
+        ),
+        "complete": (generation.complete, writing),
+        "trace": (introspection.trace, dict(model=model, ids=ids[0])),
+        "train": (
+            lambda **given: training.train(**given, progress=False),
+            dict(model=trained, corpus=corpus, config=short_run(steps=1)),
+        ),
+        "mean_loss": (
+            training.mean_loss,
+            dict(model=trained, corpus=corpus, split="valid", windows=2, batch_size=2),
+        ),
+        "run_folder": (
+            training.run_folder,
+            dict(model=trained, corpus=corpus, config=short_run()),
+        ),
+        "bits_per_character": (evaluation.bits_per_character, dict(loss=1.0)),
+        "megabytes": (evaluation.megabytes, dict(parameters=1000)),
+        "flops_per_character": (evaluation.flops_per_character, dict(model=model)),
+        "cost_table": (evaluation.cost_table, dict(config=tiny(), names=["gpt"])),
+        "step_seconds": (
+            evaluation.step_seconds,
+            dict(models={"gpt": model}, batch_size=1, repeats=1, warmup=0),
+        ),
+        "held_out_lines": (
+            evaluation.held_out_lines,
+            dict(corpus=corpus, count=2, context_length=16, seed=0),
+        ),
+        "score_lines": (evaluation.score_lines, dict(written=["a"], wanted=["b"])),
+        "completion_scores": (
+            evaluation.completion_scores,
+            dict(model=trained, corpus=corpus, count=1),
+        ),
+        "loss_curves": (figures.loss_curves, dict(histories={"gpt": history})),
+        "attention_maps": (
+            figures.attention_maps,
+            dict(seen=shown, characters=list("abcdefghijklmnop")),
+        ),
+        "spectra": (figures.spectra, dict(seen=shown)),
+        "visible": (figures.visible, dict(character="a")),
+    }
+
+
+ARGUMENTS = [
+    *[("CharTokenizer", name) for name in ("vocabulary", "unknown")],
+    *[("from_text", name) for name in ("text", "min_count")],
+    *[(name, "text") for name in ("encode", "from_json")],
+    ("decode", "ids"),
+    *[("from_files", name) for name in ("paths", "suffix", "min_count")],
+    ("split", "name"),
+    *[("text", name) for name in ("split", "start", "length")],
+    *[("batch", name) for name in ("split", "batch_size", "context_length", "rng")],
+    *[("windows", name) for name in ("split", "count", "context_length")],
+    *[("build", name) for name in ("name", "config", "seed")],
+    *[("save", name) for name in ("model", "path")],
+    ("load", "path"),
+    *[(name, argument) for name in ("forward", "loss") for argument in ("ids", "targets")],
+    ("only", "branch"),
+    *[
+        ("generate", name)
+        for name in ("model", "ids", "max_new", "temperature", "top_k", "top_p", "seed")
+    ],
+    *[
+        ("complete", name)
+        for name in (
+            "model", "tokenizer", "prompt", "max_new", "temperature", "top_k", "top_p", "seed",
+            "stop",
+        )
+    ],
+    *[("trace", name) for name in ("model", "ids")],
+    *[("train", name) for name in ("model", "corpus", "config")],
+    *[("run_folder", name) for name in ("model", "corpus", "config")],
+    *[("mean_loss", name) for name in ("model", "corpus", "split", "windows", "batch_size")],
+    ("bits_per_character", "loss"),
+    ("megabytes", "parameters"),
+    ("flops_per_character", "model"),
+    *[("cost_table", name) for name in ("config", "names")],
+    *[("step_seconds", name) for name in ("models", "batch_size", "repeats", "warmup")],
+    *[("held_out_lines", name) for name in ("corpus", "count", "context_length", "seed")],
+    *[("score_lines", name) for name in ("written", "wanted")],
+    *[("completion_scores", name) for name in ("model", "corpus", "count")],
+    ("loss_curves", "histories"),
+    *[("attention_maps", name) for name in ("seen", "characters")],
+    ("spectra", "seen"),
+    ("visible", "character"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def functions(corpus, tmp_path_factory):
+    return public(corpus, tmp_path_factory.mktemp("weights"))
+
+
+def test_every_argument_is_tried(functions):
+    for name, (_, arguments) in functions.items():
+        tried = {argument for function, argument in ARGUMENTS if function == name}
+        assert tried == set(arguments), name
+
+
+def refuses_by_name_or_works(call, argument: str) -> None:
+    try:
+        call()
+    except (ValueError, TypeError, FileNotFoundError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        assert Path(frames[-1].filename).parent == LIBRARY, f"from elsewhere: {error!r}"
+        assert argument in str(error) or "/no/such/path" in str(error), f"not named: {error!r}"
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_what_cannot_be_used_is_refused_by_name(functions, name, argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function, arguments = functions[name]
+    function(**arguments)
+    for junk in JUNK:
+        refuses_by_name_or_works(
+            lambda junk=junk: function(**arguments | {argument: junk}), argument
+        )
+
+
+SHAPES = st.lists(st.integers(0, 5), max_size=4)
+DTYPES = st.sampled_from(
+    [torch.int64, torch.int32, torch.uint8, torch.bool, torch.float32, torch.bfloat16, torch.int16]
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=60)
+@given(SHAPES, DTYPES, st.integers(-3, 40), st.booleans())
+def test_tensors_of_any_kind(name, shape, dtype, value, as_targets):
+    model = tiny_model(name)
+    given_ = torch.full(shape, value).to(dtype)
+    arguments = {"ids": some_ids(2, 5), "targets": some_ids(2, 5)}
+    wrong = "targets" if as_targets else "ids"
+    for call in (model, model.loss):
+        refuses_by_name_or_works(lambda call=call: call(**arguments | {wrong: given_}), wrong)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from([ModelConfig, TrainConfig]),
+    st.data(),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-5, 5),
+        st.floats(),
+        st.text(max_size=3),
+        st.lists(st.none()),
+    ),
+)
+def test_configurations_of_any_kind(kind, data, value):
+    good = tiny() if kind is ModelConfig else short_run()
+    field = data.draw(st.sampled_from(sorted(good.as_dict())))
+    refuses_by_name_or_works(lambda: kind(**good.as_dict() | {field: value}), field)
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=30))
+def test_any_prompt(text):
+    tokenizer = CharTokenizer("".join(map(chr, range(97, 97 + 23))))
+    model = tiny_model("gpt")
+    try:
+        generation.complete(model, tokenizer, text, 2)
+    except ValueError as error:
+        assert "vocabulary" in str(error) or "prompt" in str(error)
