@@ -10,7 +10,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks bench paper wheel clean
+.PHONY: help run lab test check lint notebooks bench soak paper wheel clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -46,8 +46,13 @@ test: check ## everything: check, the stored outputs of the notebooks, slow test
 notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
 	@$(BIN)/python tools/chapters.py save
 
-bench: .venv/.stamp ## measure every claim of speed, write the README's table (four minutes)
+bench: .venv/.stamp ## measure every claim of speed, write the README's table (ten minutes)
 	@$(BIN)/python benchmarks/bench.py --write
+	@$(BIN)/python benchmarks/scaling.py --write
+
+soak: .venv/.stamp ## two hours of training, 10,000 generations, 500 kills
+	@$(BIN)/python benchmarks/soak.py --write
+	@COMPGPT_KILLS=500 $(BIN)/python -m pytest -q tests/test_kill.py
 
 paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
 	@$(BIN)/python tools/chapters.py run --preset paper --data "$(DATA)" --out runs/paper

@@ -41,6 +41,7 @@ def test_stacked_batches_are_windows_and_what_follows(plain):
     [
         "bench.py --preset smoke --small smoke --batch 2 --repeats 1 --megabytes 0.05",
         "gpu.py --preset smoke --batch 2 --repeats 1 --no-compiled",
+        "scaling.py --characters 128 --repeats 1 --quick",
     ],
 )
 def test_a_benchmark_runs_in_a_tiny_setting(script):
@@ -50,3 +51,14 @@ def test_a_benchmark_runs_in_a_tiny_setting(script):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "p-gpt" in done.stdout and "gpt" in done.stdout
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_in_a_short_soak():
+    """Two hundred generations and some training runs; `make soak` takes hours."""
+    script = [sys.executable, str(BENCHMARKS / "soak.py"), "--preset", "smoke"]
+    done = subprocess.run(
+        [*script, "--minutes", "0.6", "--generations", "400"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert "minutes:" in done.stdout and "generations:" in done.stdout

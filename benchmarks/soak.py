@@ -1,0 +1,108 @@
+"""Hours of training and thousands of generations: does memory stay flat? `make soak`.
+
+Prints and draws the resident memory against time; fails if it grew by more than a tenth after the
+first tenth of the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+import psutil
+import torch
+import typer
+from measuring import machine
+
+from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib.corpus import Corpus
+from compgpt_lib.files import replacing
+from compgpt_lib.generation import generate
+from compgpt_lib.models import MODELS, build
+from compgpt_lib.training import train
+
+FOLDER = Path(__file__).parent
+
+
+def megabytes() -> float:
+    """Return the resident memory of this process in MB."""
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+def growth(memory: pd.Series) -> float:
+    """Return by what share the last tenth's median lies above that of the second tenth."""
+    tenth = max(1, len(memory) // 10)
+    early = memory.iloc[tenth : 2 * tenth].median()
+    return float(memory.iloc[-tenth:].median() / early - 1)
+
+
+def trained(corpus: Corpus, minutes: float, preset: str) -> pd.DataFrame:
+    """Train the four models in turns, run after run with checkpoints, and note the memory."""
+    seen: list[dict[str, float]] = []
+    began = time.perf_counter()
+    names = list(MODELS)
+    config = TrainConfig.preset(preset, steps=150, warmup_steps=5, eval_every=25, eval_windows=32)  # type: ignore[arg-type]
+    shape = ModelConfig.preset(preset, vocab_size=len(corpus.tokenizer), dropout=0.1)  # type: ignore[arg-type]
+    while time.perf_counter() - began < 60 * minutes:
+        model = build(names[len(seen) % 4], shape)
+        with tempfile.TemporaryDirectory() as folder:
+            train(model, corpus, config, folder, progress=False)
+        seen.append({"minutes": (time.perf_counter() - began) / 60, "MB": megabytes()})
+    return pd.DataFrame(seen)
+
+
+def written(corpus: Corpus, generations: int, preset: str) -> pd.DataFrame:
+    """Generate again and again, the four models in turns, and note the memory."""
+    shape = ModelConfig.preset(preset, vocab_size=len(corpus.tokenizer))  # type: ignore[arg-type]
+    models = [build(name, shape) for name in MODELS]
+    prompt = torch.zeros(1, dtype=torch.long)
+    seen = []
+    for index in range(generations):
+        for _ in generate(models[index % 4], prompt, 20, seed=index):
+            pass
+        if index % max(1, generations // 200) == 0:
+            seen.append({"generations": float(index), "MB": megabytes()})
+    return pd.DataFrame(seen)
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="of training")] = 120,
+    generations: int = 10_000,
+    preset: str = "laptop",
+    write: Annotated[bool, typer.Option(help="draw soak.png")] = False,
+) -> None:
+    """Measure, print, and exit with 1 if memory grew."""
+    corpus = Corpus.installed() if preset == "laptop" else Corpus.from_files(FOLDER)
+    curves = {
+        "minutes": trained(corpus, minutes, preset),
+        "generations": written(corpus, generations, preset),
+    }
+    figure, grid = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharey=True)
+    grew = {}
+    for axes, (axis, curve) in zip(grid, curves.items(), strict=True):
+        axes.plot(curve[axis], curve.MB, color="black")
+        axes.set(xlabel=axis, ylabel="resident memory (MB)", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        grew[axis] = growth(curve.MB)
+        print(
+            f"{curve[axis].iloc[-1]:,.0f} {axis}: {curve.MB.iloc[0]:,.0f} MB at first, "
+            f"{curve.MB.iloc[-1]:,.0f} MB at last; {grew[axis]:+.1%} after the first tenth"
+        )
+    figure.suptitle(machine(), fontsize=8)
+    if write:
+        with replacing(FOLDER / "soak.png") as temporary:
+            figure.savefig(temporary, dpi=90, format="png")
+    if max(grew.values()) > 0.1:
+        sys.exit("memory grew by more than a tenth")
+
+
+if __name__ == "__main__":
+    typer.run(main)
