@@ -78,6 +78,7 @@ def main(
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     grid[0].set_ylabel(f"ms for a step of {characters:,} characters")
+    grid[0].set_yticks(ticks := [20, 50, 100, 200, 500], map(str, ticks))
     grid[0].legend()
     result = pd.DataFrame(table).T.rename_axis("exponent of seconds").reset_index()
     print(f"{machine()}\n{result.to_string(index=False)}")
