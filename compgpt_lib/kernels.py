@@ -190,7 +190,7 @@ def fitting(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) ->
         and x.requires_grad
         and x.numel() >= 1_000_000  # (B, T, d): 11 windows at the paper's size
         and torch.get_num_threads() > 1
-        and not torch.distributed.is_initialized()
+        and not (torch.distributed.is_available() and torch.distributed.is_initialized())
     ):
         return in_threads(branches, inputs, cache)
     return in_turn(branches, inputs, cache)
@@ -265,6 +265,7 @@ class _SharedOut(nn.Module):
     def __init__(self, linear: nn.Linear, cores: int) -> None:
         super().__init__()
         self.linear = linear
+        cores = min(cores, linear.out_features)
         each = linear.out_features // cores
         cut = each * cores
         weight, bias = linear.weight.detach(), linear.bias.detach()

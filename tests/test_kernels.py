@@ -201,6 +201,12 @@ def test_a_shared_out_product_is_the_product(two_threads, outputs, monkeypatch):
             assert_close(quick(x), layers(x))
 
 
+def test_more_cores_than_outputs():
+    layer, x = nn.Linear(40, 3), torch.randn(1, 40)
+    with torch.no_grad():
+        assert_close(kernels._SharedOut(layer, 64)(x), layer(x))
+
+
 def test_one_core_shares_nothing_out():
     layer = nn.Linear(2000, 2000)
     assert torch.get_num_threads() == 1 and kernels.share_out(layer) is layer
