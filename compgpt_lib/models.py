@@ -15,7 +15,8 @@ from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_in
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -325,10 +326,13 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
     if not Path(path).is_file():
         raise FileNotFoundError(f"no weights at {path}: train the model, or check the path")
     try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata() or {}
-            about = json.loads(said["compgpt"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        # Read once: safe_open opens the path again for the tensors, and between the two another
+        # process may have put a newer checkpoint in its place.
+        content = Path(path).read_bytes()
+        tensors = tensors_in(content)
+        header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+        said = json.loads(header)["__metadata__"]
+        about = json.loads(said["compgpt"])
         if said["sha256"] != _digest(tensors, about):
             raise ValueError("its content does not fit its sha256")
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:

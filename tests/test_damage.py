@@ -317,3 +317,27 @@ def test_memory_that_really_runs_out(corpus):
     script = [sys.executable, "-c", HUNGRY, str(Path(__file__).parent), str(LIBRARY)]
     done = subprocess.run(script, capture_output=True, text=True)
     assert "lower batch_size (100000)" in done.stdout, done.stderr[-2000:]
+
+
+REPLACER = """
+import sys
+import torch
+from compgpt_lib.models import write_safetensors
+
+for turn in range(400):
+    tensors = {"weights": torch.full((1000,), float(turn))}
+    write_safetensors(tensors, sys.argv[1], {"turn": turn, "padding": "x" * (turn % 50)})
+"""
+
+
+def test_a_file_that_is_replaced_meanwhile_is_read_whole(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    write_safetensors({"weights": torch.zeros(1000)}, path, {"turn": 0})
+    writer = subprocess.Popen([sys.executable, "-c", REPLACER, str(path)])
+    turns = []
+    while writer.poll() is None:
+        tensors, about = read_safetensors(path)
+        assert (tensors["weights"] == about["turn"]).all()
+        turns.append(about["turn"])
+    assert writer.returncode == 0
+    assert turns == sorted(turns) and len(set(turns)) > 20
