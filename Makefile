@@ -10,7 +10,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks bench soak paper wheel clean
+.PHONY: help run lab test check lint notebooks bench soak paper pretrain wheel clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -56,6 +56,10 @@ soak: .venv/.stamp ## two hours of training, 10,000 generations, 500 kills
 
 paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
 	@$(BIN)/python tools/chapters.py run --preset paper --data "$(DATA)" --out runs/paper
+
+pretrain: .venv/.stamp ## train the models that the kit ships, and write data/pretrained (two hours)
+	@$(BIN)/python tools/pretrain.py train
+	@$(BIN)/python tools/pretrain.py ship
 
 wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
 	@rm -rf build

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compgpt_lib import checks
 from compgpt_lib.layers import (
     CausalAttention,
     ConvCompression,
@@ -34,14 +37,50 @@ class Trace:
     branches: dict[str, Tensor] = field(default_factory=dict)
 
 
+def parts(model: Decoder) -> list[str]:
+    """Return the names of what `trace` can knock out: p-gpt's branches, every block, every head."""
+    is_model(model)
+    names = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, DecoderBlock):
+            names += [name, *(f"{name}.heads.{head}" for head in range(layer.attention.n_heads))]
+    branches = model.branches if isinstance(model, ParallelGPT) else ()
+    return [f"branches.{branch}" for branch in branches] + names
+
+
+def _knock_out(model: Decoder, part: str) -> torch.utils.hooks.RemovableHandle:
+    """Silence a part: a branch or a head gives zeros, a block passes on what it was given."""
+    path, _, head = part.partition(".heads.")
+    layer: Any = model.get_submodule(path)
+    if head:
+        size = layer.attention.output.in_features // layer.attention.n_heads
+        own = slice(int(head) * size, (int(head) + 1) * size)
+
+        def silence(layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+            mixed = inputs[0].clone()  # (B, T, d), the heads side by side
+            mixed[..., own] = 0
+            return mixed
+
+        return layer.attention.output.register_forward_pre_hook(silence)
+    if isinstance(layer, nn.ModuleList):
+        return layer[-1].register_forward_hook(lambda block, inputs, output: output * 0)
+    return layer.register_forward_hook(lambda block, inputs, output: inputs[0])
+
+
 @torch.no_grad()
-def trace(model: Decoder, ids: Tensor) -> Trace:
+def trace(model: Decoder, ids: Tensor, knocked: Sequence[str] = ()) -> Trace:
     """Run a model on ids (T,) and return what happened inside; the model is left as it was.
 
-    Raises ValueError for ids that are not (T,).
+    `knocked` names the parts that are silenced meanwhile, as `parts` lists them: a branch or a head
+    gives zeros, a block passes on what it was given. Raises ValueError for ids that are not (T,),
+    or a part that the model has not.
     """
     is_model(model)
     model.check_text(ids)
+    checks.of_kind("knocked", knocked, (list, tuple), "a list of parts, as parts(model)")
+    there = parts(model) if knocked else []
+    for part in knocked:
+        checks.one_of("knocked", part, there)
     if len(ids) > model.config.context_length:
         raise ValueError(
             f"ids must be at most context_length={model.config.context_length} characters, got "
@@ -60,7 +99,9 @@ def trace(model: Decoder, ids: Tensor) -> Trace:
         return layer.register_forward_hook(hook)
 
     watched = (CausalAttention, Embedding, DecoderBlock, LinearCompression, ConvCompression)
-    handles = [
+    # Silenced first: what is watched is what was passed on.
+    handles = [_knock_out(model, part) for part in knocked]
+    handles += [
         watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, watched)
     ]
     was_training = model.training

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_in
-from safetensors.torch import save_file
+from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
 from compgpt_lib import checks, kernels
@@ -306,7 +306,8 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     with replacing(path) as temporary:
         said = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
-        save_file(tensors, temporary, metadata=said)
+        # save_file would make a file that nobody else on a shared machine may read.
+        temporary.write_bytes(as_safetensors(tensors, metadata=said))
 
 
 def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:

@@ -56,5 +56,8 @@ def test_the_wheel_holds_the_whole_library(clone, tmp_path):
     subprocess.run(command, check=True)
     (wheel,) = tmp_path.glob("compgpt-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {f"compgpt_lib/{path.name}" for path in (clone / "compgpt_lib").glob("*.py")}
-    assert wanted | {"compgpt_lib/py.typed"} <= names
+    sources = (clone / "compgpt_lib").rglob("*.*")
+    wanted = {str(path.relative_to(clone)) for path in sources if "__pycache__" not in str(path)}
+    wanted |= {f"compgpt_lib/weights/{path.name}" for path in (clone / "data/pretrained").iterdir()}
+    assert "compgpt_lib/widgets/common.js" in wanted and "compgpt_lib/weights/gpt.md" in wanted
+    assert wanted <= names

@@ -4,7 +4,7 @@ from conftest import some_ids, tiny_model
 from test_models import each_kind
 from torch.testing import assert_close
 
-from compgpt_lib.introspection import trace
+from compgpt_lib.introspection import parts, trace
 
 
 @each_kind
@@ -94,3 +94,64 @@ def test_a_trace_that_fails_leaves_the_model_as_it_was():
         trace(model, some_ids(1, 17)[0])
     assert model.training
     assert not any(layer._forward_hooks for layer in model.modules())
+
+
+def test_the_parts_that_can_be_knocked_out():
+    assert parts(tiny_model("gpt"))[:4] == [
+        "blocks.0",
+        "blocks.0.heads.0",
+        "blocks.0.heads.1",
+        "blocks.1",
+    ]
+    named = parts(tiny_model("p-gpt"))
+    assert named[:3] == ["branches.first", "branches.second", "branches.first.0"]
+    assert len(named) == 2 + 4 + 8
+    assert "stages.1.1.heads.1" in parts(tiny_model("cc-gpt"))
+
+
+@pytest.mark.parametrize("gone, left", [("first", "second"), ("second", "first")])
+def test_without_a_branch_it_is_p_gpt_1(gone, left):
+    model, ids = tiny_model("p-gpt"), some_ids(1, 10)[0]
+    model.w.data.fill_(0.7)
+    seen = trace(model, ids, [f"branches.{gone}"])
+    assert_close(seen.logits, model.only(left)(ids[None])[0])
+    assert_close(seen.branches[left], trace(model, ids).branches[left])
+    assert (seen.branches[gone] == 0).all()
+
+
+@each_kind
+def test_a_block_knocked_out_passes_on_what_it_was_given(name, kernel_size):
+    model, ids = tiny_model(name, kernel_size=kernel_size), some_ids(1, 10)[0]
+    block = [part for part in parts(model) if "heads" not in part][-1]
+    seen = trace(model, ids, [block])
+    before = [stage for stage in seen.residual if stage != block]
+    place = list(seen.residual).index(block)
+    if place and "branches" not in block:
+        assert_close(seen.residual[block], seen.residual[before[place - 1]])
+    assert not torch.equal(seen.logits, trace(model, ids).logits)
+    assert_close(trace(model, ids).logits, model(ids[None])[0])  # and nothing stays knocked out
+
+
+def test_gpt_without_a_block_is_gpt_with_one_fewer():
+    model, ids = tiny_model("gpt"), some_ids(1, 10)[0]
+    seen = trace(model, ids, ["blocks.1", "blocks.3"])
+    x = model.embedding(ids[None])
+    for index in (0, 2):
+        x = model.blocks[index](x)
+    assert_close(seen.logits, model.head(x)[0].detach())
+
+
+def test_a_head_knocked_out_adds_nothing():
+    model, ids = tiny_model("gpt"), some_ids(1, 10)[0]
+    seen = trace(model, ids, ["blocks.0.heads.1"])
+    other = tiny_model("gpt")
+    width = other.config.d_model // other.config.n_heads
+    other.blocks[0].attention.output.weight.data[:, width : 2 * width] = 0  # h reads (head 0, 1)
+    assert_close(seen.logits, other(ids[None])[0])
+
+
+def test_a_part_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="knocked must be one of blocks.0, blocks.0.heads.0"):
+        trace(tiny_model("gpt"), some_ids(1)[0], ["blocks.9"])
+    with pytest.raises(TypeError, match="knocked must be a list of parts"):
+        trace(tiny_model("gpt"), some_ids(1)[0], "blocks.0")

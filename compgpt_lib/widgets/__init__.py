@@ -1,0 +1,7 @@
+"""The live views: attention, width and branches of a model, opened with one call each."""
+
+from compgpt_lib.widgets.attention import explore_attention
+from compgpt_lib.widgets.branches import explore_branches
+from compgpt_lib.widgets.dimensions import explore_dimensions
+
+__all__ = ["explore_attention", "explore_branches", "explore_dimensions"]

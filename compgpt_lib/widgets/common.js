@@ -1,0 +1,198 @@
+// What the live views share. Text reaches the page as text nodes only, never as markup.
+
+export const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"];
+
+/** An element with attributes, listeners (functions) and children (elements or texts). */
+export function el(tag, attributes = {}, ...children) {
+  const svg = ["svg", "path", "line", "circle", "g", "text", "rect", "polyline", "title"];
+  const node = svg.includes(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(key, value);
+    else if (value !== null && value !== false) node.setAttribute(key, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+/** Numbers packed by Python, as a typed array of their own. */
+export function unpack(view, Kind) {
+  const bytes = new Uint8Array(view.buffer ?? view, view.byteOffset ?? 0, view.byteLength);
+  return new Kind(bytes.slice().buffer);
+}
+
+export function softmax(logits) {
+  let top = -Infinity;
+  for (const value of logits) top = Math.max(top, value);
+  const powers = Float64Array.from(logits, (value) => Math.exp(value - top));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map((value) => value / sum);
+}
+
+export const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+/** Ask Python, at most one question at a time and the newest last; `show` gets each answer. */
+export function ask(model, root, show, state = {}) {
+  const error = el("div", { class: "cg-error", role: "alert", hidden: true });
+  const notice = el("div", { class: "cg-notice", role: "status" });
+  root.append(error, notice);
+  let number = model.get("answer").number ?? 0;
+  let timer = null;
+  const receive = () => {
+    const answer = model.get("answer");
+    root.removeAttribute("aria-busy");
+    error.hidden = !answer.error;
+    error.textContent = answer.error ?? "";
+    notice.textContent = answer.notice ?? "";
+    if (!answer.error) show(answer);
+  };
+  model.on("change:answer", receive);
+  const put = (changes, wait = 0) => {
+    Object.assign(state, changes);
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      number += 1;
+      root.setAttribute("aria-busy", "true");
+      model.set("request", { ...state, number });
+      model.save_changes();
+    }, wait);
+  };
+  return { put, receive, stop: () => { clearTimeout(timer); model.off("change:answer", receive); } };
+}
+
+/** A box to type text into; what is typed reaches Python after a pause. */
+export function textBox(label, text, limit, put) {
+  const box = el("textarea", {
+    rows: Math.min(8, text.split("\n").length + 1), spellcheck: "false", autocomplete: "off",
+    autocapitalize: "off", "aria-label": label,
+  });
+  box.value = text;
+  box.addEventListener("input", () => put(typed(box.value, limit), 250));
+  return el("label", { class: "cg-field cg-wide" }, label, box);
+}
+
+/** The first characters of a text and how many there were; half characters become one sign. */
+export function typed(text, limit) {
+  const start = text.slice(0, 4 * limit).replace(/\p{Surrogate}/gu, "\ufffd");
+  const characters = Array.from(start);
+  const length = text.length > 4 * limit ? text.length : characters.length;
+  return { text: characters.slice(0, 2 * limit).join(""), length };
+}
+
+export function slider(label, { min, max, step, value }, changed, form = (v) => v.toFixed(2)) {
+  const shown = el("output", {}, form(value));
+  const input = el("input", {
+    type: "range", min, max, step, "aria-label": label,
+    input: () => { shown.textContent = form(Number(input.value)); changed(Number(input.value)); },
+  });
+  input.value = value;
+  const node = el("label", { class: "cg-field" }, label, input, shown);
+  const set = (v) => { input.value = v; shown.textContent = form(v); };
+  return { node, input, set };
+}
+
+/** Where the learner looks: hover looks, click locks, a second click or Escape unlocks. */
+export function makeFocus(changed) {
+  const focus = { at: null, locked: false };
+  const move = (at) => { if (at !== focus.at) { focus.at = at; changed(focus); } };
+  return Object.assign(focus, {
+    look: (at) => { if (!focus.locked) move(at); },
+    click: (at) => {
+      const again = focus.locked && at === focus.at;
+      focus.locked = !again;
+      focus.at = at;
+      changed(focus);
+    },
+    unlock: () => { focus.locked = false; changed(focus); },
+    step: (at) => { focus.at = at; changed(focus); },
+  });
+}
+
+/** Characters as cells that can be looked at with a pointer or the arrow keys. */
+export function codeArea(label, signs, unknown, focus, extra = []) {
+  const strange = new Set(unknown);
+  const cells = [...signs, ...extra].map((sign, place) => el("span", {
+    class: `cg-char${strange.has(place) ? " cg-unknown" : ""}${"␣⏎⇥".includes(sign) ? " cg-blank" : ""}`,
+    "data-at": place,
+  }, sign));
+  const node = el("div", {
+    class: "cg-code", tabindex: "0", role: "slider", "aria-label": label,
+    "aria-valuemin": 0, "aria-valuemax": cells.length - 1, dir: "ltr",
+  });
+  for (const cell of cells) {
+    node.append(cell);
+    if (cell.textContent === "⏎") node.append(el("br"));
+  }
+  const place = (event) => {
+    const at = event.target.closest?.("[data-at]")?.dataset.at;
+    return at === undefined ? null : Number(at);
+  };
+  node.addEventListener("pointermove", (event) => {
+    const at = place(event);
+    if (at !== null) focus.look(at);
+  });
+  node.addEventListener("click", (event) => {
+    const at = place(event);
+    if (at !== null) focus.click(at);
+  });
+  node.addEventListener("keydown", (event) => {
+    const at = focus.at ?? 0;
+    const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: cells.length - 1 };
+    if (event.key in moves) {
+      focus.step(Math.max(0, Math.min(cells.length - 1, moves[event.key])));
+    } else if (event.key === "Enter" || event.key === " ") focus.click(at);
+    else if (event.key === "Escape") focus.unlock();
+    else return;
+    event.preventDefault();
+  });
+  const mark = () => {
+    cells.forEach((cell, at) => {
+      cell.classList.toggle("cg-at", at === focus.at);
+      cell.classList.toggle("cg-locked", at === focus.at && focus.locked);
+    });
+    if (focus.at === null) return;
+    node.setAttribute("aria-valuenow", focus.at);
+    node.setAttribute("aria-valuetext", `character ${focus.at}: ${cells[focus.at]?.textContent}`);
+  };
+  return { node, cells, mark };
+}
+
+/** A table on demand: the same numbers as the picture, for whoever reads rather than looks. */
+export function dataTable(title, columns, rows) {
+  const row = (tag, values) => el("tr", {}, ...values.map((value) => el(tag, {}, String(value))));
+  const table = el("table", {}, el("thead", {}, row("th", columns)),
+    el("tbody", {}, ...rows.map((values) => row("td", values))));
+  return el("details", { class: "cg-table" }, el("summary", {}, title), table);
+}
+
+/** The colour of the text as the page's theme has it, as [r, g, b]. */
+export function ink(node) {
+  return (getComputedStyle(node).color.match(/[\d.]+/g) ?? [0, 0, 0]).slice(0, 3).map(Number);
+}
+
+/** A character in the middle of a sentence. */
+export const glyph = (sign) => el("code", { class: "cg-glyph" }, sign);
+
+/** Call `draw` again when the view gets its place or size, and when light and dark change. */
+export function onLook(root, draw) {
+  const observer = new MutationObserver(draw);
+  const sizes = new ResizeObserver(draw);
+  sizes.observe(root);
+  for (const node of [document.body, document.documentElement]) {
+    observer.observe(node, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "style", "theme"] });
+  }
+  return () => { observer.disconnect(); sizes.disconnect(); };
+}
+
+/** The element that a view lives in; the notebook's own keyboard shortcuts stay out of it. */
+export function rootOf(el_, title) {
+  const root = el("div", {
+    class: "cg-view", role: "group", "aria-label": title, "data-lm-suppress-shortcuts": "true",
+  });
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+  el_.append(root);
+  return root;
+}
+
+export const clear = (node, ...children) => node.replaceChildren(...children);

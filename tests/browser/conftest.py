@@ -1,0 +1,179 @@
+"""A real JupyterLab on loopback and a real browser, started and stopped by the tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "runs" / "screenshots"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+QUIET = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+MISSING = (
+    "NO BROWSER: the tests of the live views did not run. Install Chromium or Chrome, or let "
+    "`playwright install chromium` download one, and run `make test` again."
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+def _launch(playwright) -> Browser:  # type: ignore[no-untyped-def]
+    """Whatever Chromium there is, else Playwright's own, fetched if it must be."""
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found:
+        return playwright.chromium.launch(executable_path=found, args=QUIET)
+    try:
+        return playwright.chromium.launch(args=QUIET)
+    except Error:
+        command = [sys.executable, "-m", "playwright", "install", "chromium"]
+        subprocess.run(command, check=False, timeout=300, capture_output=True)
+        return playwright.chromium.launch(args=QUIET)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        try:
+            opened = _launch(playwright)
+        except (Error, subprocess.TimeoutExpired) as error:
+            if os.environ.get("CI", "").lower() in ("1", "true"):
+                pytest.fail(f"{MISSING}\n{error}")
+            warnings.warn(MISSING, stacklevel=1)
+            pytest.skip(MISSING)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab of its own: its address and the folder that it shows."""
+    folder = tmp_path_factory.mktemp("lab")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "JUPYTER_CONFIG_DIR": str(folder / ".config"),
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
+    }
+    news = folder / ".settings" / "@jupyterlab" / "apputils-extension"
+    news.mkdir(parents=True)
+    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.token=", "--ServerApp.password="]
+    command += [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            if server.poll() is not None:
+                raise RuntimeError((folder / "log.txt").read_text()[-2000:])
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.25)
+        yield address, folder
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+class Notebook:
+    """A notebook open in JupyterLab, its cells run."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+
+    def view(self, label: str) -> Locator:
+        """Return the view of that name once it is drawn."""
+        found = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
+        try:
+            found.wait_for(timeout=60_000)
+        except Error:
+            self.keep("failed")
+            raise
+        found.scroll_into_view_if_needed()
+        return found
+
+    def settled(self, view: Locator) -> None:
+        """Wait until Python has answered."""
+        self.page.wait_for_timeout(350)  # the pause after which what is typed is sent
+        view.and_(self.page.locator(":not([aria-busy])")).wait_for(timeout=30_000)
+
+    def kept(self) -> Path:
+        """Return the folder of what a run leaves to be looked at."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        return SCREENSHOTS
+
+    def keep(self, name: str) -> None:
+        """Keep a picture of the page, to be looked at."""
+        self.page.screenshot(path=self.kept() / f"{name}.png")
+
+
+@pytest.fixture
+def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
+    """Open cells, or a chapter, in the lab, run them all, and close the page afterwards."""
+    address, folder = lab
+    pages = []
+
+    def opened(name: str, *cells: str, source: Path | None = None, dark: bool = False) -> Notebook:
+        path = folder / f"{name}.ipynb"
+        if source:
+            shutil.copy(source, path)
+        else:
+            notebook = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
+                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            )
+            nbformat.write(notebook, path)
+        themes = folder / ".settings" / "@jupyterlab" / "apputils-extension"
+        theme = "JupyterLab Dark" if dark else "JupyterLab Light"
+        (themes / "themes.jupyterlab-settings").write_text(f'{{"theme": "{theme}"}}')
+        page = browser.new_page(viewport={"width": 1400, "height": 1100})
+        pages.append(page)
+        shown = Notebook(page)
+        page.on("pageerror", lambda error: shown.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (shown.errors.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: shown.asked.append(request.url))
+        page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")
+        page.locator(".jp-Notebook-cell").first.wait_for(timeout=90_000)
+        prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
+        for _ in range(20):  # asked for before the kernel is connected, JupyterLab runs nothing
+            page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
+            page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+            page.wait_for_timeout(1500)
+            if prompt.text_content() != "[ ]:":
+                break
+        return shown
+
+    yield opened
+    for page in pages:
+        page.close()

@@ -1,0 +1,337 @@
+"""The live views, driven in a real JupyterLab: what the page says is what the library computes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from compgpt_lib import measures
+from compgpt_lib.introspection import trace
+from compgpt_lib.pretrained import load_pretrained
+
+LIBRARY = Path(__file__).resolve().parents[2] / "compgpt_lib"
+TEXT = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
+LONG = (LIBRARY / "corpus.py").read_text()[: 8 * 128]
+SETUP = f"""
+import torch
+from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions
+
+models = {{name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt")}}
+tokenizer = models["gpt"][1]
+text = {TEXT!r}
+windows = torch.from_numpy(tokenizer.encode({LONG!r}).astype("int64")).view(8, 128)
+"""
+HOSTILE = (
+    "<script>document.body.dataset.hacked = 1; alert(1)</script><img src=x onerror=alert(2)>\n"
+    "</textarea>\"'` \u202e\u05d0\u05d1 e\u0301 \U0001f600"
+)
+
+
+def shipped(name, text=TEXT):
+    model, tokenizer = load_pretrained(name)
+    ids = torch.from_numpy(tokenizer.encode(text).astype("int64"))
+    return model, tokenizer, ids
+
+
+def number(locator) -> float:
+    return float(locator.text_content())
+
+
+def cell(view, at: int):
+    return view.locator(f'.cg-code [data-at="{at}"]').first
+
+
+def checked(notebook, view) -> None:
+    """Nothing went wrong on the page, and nothing was fetched from anywhere else."""
+    assert notebook.errors == []
+    assert view.locator(".cg-error").is_hidden()
+    elsewhere = [
+        url
+        for url in notebook.asked
+        if not re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:", url)
+    ]
+    assert elsewhere == []
+
+
+def test_attention(open_notebook):
+    notebook = open_notebook(
+        "attention",
+        SETUP,
+        "explore_attention({name: models[name][0] for name in ('gpt', 'lc-gpt')}, tokenizer, text)",
+    )
+    view = notebook.view("attention explorer")
+    seen = {name: trace(*shipped(name)[::2]) for name in ("gpt", "lc-gpt")}
+
+    def weights_are(block, head, name, row):
+        shown = view.locator(f'[data-model="{name}"] .cg-weight')
+        assert int(shown.get_attribute("data-row")) == row
+        column = int(shown.get_attribute("data-column"))
+        wanted = float(seen[name].attention[block][head, row, column])
+        assert number(shown) == pytest.approx(wanted, abs=1e-4)
+        return column
+
+    cell(view, 30).hover()
+    weights_are("blocks.0", 0, "gpt", 30)
+    weights_are("stages.0.0", 0, "lc-gpt", 30)  # the same character in both models
+    assert view.locator(".cg-lines path").count() > 0
+
+    # A click on a small map enlarges it; its name and score are the library's.
+    scores = measures.head_patterns(seen["gpt"], TEXT)
+    thumb = view.locator('[data-model="gpt"] [data-head="blocks.3 0"]')
+    said = thumb.get_attribute("aria-label")
+    thumb.click()
+    assert thumb.get_attribute("aria-pressed") == "true"
+    if score := re.search(r": (.*) (\d\.\d\d)$", said):
+        assert float(score[2]) == round(scores.loc[("blocks.3", 0), score[1]], 2)
+    weights_are("blocks.3", 0, "gpt", 30)
+
+    # Hover looks, click locks, a second click or Escape unlocks.
+    cell(view, 40).click()
+    cell(view, 20).hover()
+    weights_are("blocks.3", 0, "gpt", 40)
+    assert "cg-locked" in cell(view, 40).get_attribute("class")
+    cell(view, 40).click()
+    cell(view, 20).hover()
+    weights_are("blocks.3", 0, "gpt", 20)
+    cell(view, 25).click()
+    notebook.page.keyboard.press("Escape")
+    cell(view, 20).hover()
+    weights_are("blocks.3", 0, "gpt", 20)
+
+    # The arrow keys look as the pointer does.
+    view.locator(".cg-code").first.focus()
+    notebook.page.keyboard.press("ArrowRight")
+    weights_are("blocks.3", 0, "gpt", 21)
+
+    # On the large map the weight under the pointer is the one that is read out.
+    canvas = view.locator('[data-model="gpt"] .cg-map canvas')
+    box = canvas.bounding_box()
+    row, column = 60, 33
+    place = {
+        "x": (column + 0.5) * box["width"] / len(TEXT),
+        "y": (row + 0.5) * box["height"] / len(TEXT),
+    }
+    canvas.hover(position=place)
+    assert weights_are("blocks.3", 0, "gpt", row) == column
+
+    # The filter hides what is weaker, on the code and on the maps.
+    def tinted():
+        return view.locator('[data-model="gpt"] .cg-code').evaluate(
+            "node => [...node.querySelectorAll('.cg-char')].filter(c => c.style.background).length"
+        )
+
+    before = tinted()
+    slider = view.get_by_label("hide weights below")
+    slider.focus()
+    for _ in range(10):
+        notebook.page.keyboard.press("ArrowRight")
+    assert tinted() < before
+
+    # Typing another text asks Python; the page then shows that text's weights.
+    other = "for i in range(10):\n    print(i)\n"
+    view.locator("textarea").fill(other)
+    notebook.settled(view)
+    seen = {name: trace(*shipped(name, other)[::2]) for name in ("gpt", "lc-gpt")}
+    cell(view, 12).hover()
+    weights_are("blocks.3", 0, "gpt", 12)
+    notebook.keep("attention")
+    checked(notebook, view)
+
+
+def test_branches(open_notebook):
+    notebook = open_notebook("branches", SETUP, "explore_branches(*models['p-gpt'], text)")
+    view = notebook.view("branch explorer")
+    model, tokenizer, ids = shipped("p-gpt")
+    seen = trace(model, ids)
+    w = float(model.w.detach())
+    parts = measures.contributions(model, seen)
+    bias = model.head.bias.detach()
+
+    at = 30
+    cell(view, at).hover()
+    logit, first, second, constant = (
+        number(view.locator(f".cg-{name}"))
+        for name in ("logit", "part-first", "part-second", "part-bias")
+    )
+    came = int(ids[at])
+    assert logit == pytest.approx(float(seen.logits[at - 1, came]), abs=2e-3)
+    assert first == pytest.approx(w * float(parts["first"][at - 1, came]), abs=2e-3)
+    assert first + second + constant == pytest.approx(logit, abs=3e-3)
+    push = measures.pushes(model, seen)
+    winner = "first" if push["first"][at - 1] > push["second"][at - 1] else "second"
+    assert cell(view, at).get_attribute("data-decided") == winner
+
+    # The table by class is the library's.
+    table = measures.branch_table(model, seen, TEXT)
+    shown = view.locator(".cg-table tbody tr").all_inner_texts()
+    assert len(shown) == len(table)
+    for line in shown:
+        name, count, both, *_ = line.split("\t")
+        assert int(count) == table.loc[name, "characters"]
+        assert float(both) == pytest.approx(table.loc[name, "both"], abs=1e-3)
+
+    def loss_at(weight, of=seen):
+        pieces = measures.contributions(model, of)
+        logits = weight * pieces["first"] + (1 - weight) * pieces["second"] + bias
+        return float(measures.losses(logits, ids).mean())
+
+    assert number(view.locator(".cg-loss")) == pytest.approx(loss_at(w), abs=1e-3)
+
+    # The slider sets w, and every number follows without asking Python.
+    slider = view.get_by_label("w (the first branch's weight)")
+    slider.focus()
+    for _ in range(20):
+        notebook.page.keyboard.press("ArrowLeft")
+    set_to = float(slider.input_value())
+    assert set_to == pytest.approx(w - 0.2, abs=0.02)
+    assert number(view.locator(".cg-loss")) == pytest.approx(loss_at(set_to), abs=1e-3)
+    view.get_by_role("button", name="learned").click()
+
+    # Knocked out: the loss is that of the model without the part.
+    for part in ("branches.second", "branches.first.1.heads.2"):
+        button = view.get_by_label(f"knock out {part}", exact=True)
+        button.click()
+        notebook.settled(view)
+        without = loss_at(w, trace(model, ids, [part]))
+        assert number(view.locator(".cg-loss")) == pytest.approx(without, abs=1e-3)
+        assert number(view.locator(".cg-intact")) == pytest.approx(loss_at(w), abs=1e-3)
+        if part == "branches.second":
+            alone = model.only("first").loss(ids[None, :-1], ids[None, 1:]).item()
+            assert without == pytest.approx(alone, abs=1e-4)
+            notebook.keep("branches_knocked_out")
+        button.click()
+        notebook.settled(view)
+
+    # Another candidate than the one that came.
+    other = view.locator(".cg-candidates button").nth(2)
+    token = int(other.get_attribute("data-token"))
+    other.click()
+    place = int(view.locator(".cg-at").first.get_attribute("data-at"))
+    wanted = float(seen.logits[place - 1, token])
+    assert number(view.locator(".cg-logit")) == pytest.approx(wanted, abs=2e-3)
+    notebook.keep("branches")
+    checked(notebook, view)
+
+
+@pytest.mark.parametrize("name", ["lc-gpt", "cc-gpt"])
+def test_dimensions(open_notebook, name):
+    notebook = open_notebook(
+        f"dimensions_{name}",
+        SETUP,
+        f"explore_dimensions(models[{name!r}][0], tokenizer, windows, text)",
+    )
+    view = notebook.view("dimension explorer")
+    model, tokenizer, ids = shipped(name)
+    windows = torch.from_numpy(tokenizer.encode(LONG).astype("int64")).view(8, 128)
+    stages = measures.stage_rows(model, windows)
+    lens = measures.logit_lens(model, trace(model, ids))
+    cell(view, 30).hover()
+    slider = view.get_by_label("stage", exact=True)
+    slider.focus()
+    places = set()
+    for index, (stage, rows) in enumerate(stages.items()):
+        shown = view.locator(".cg-stage")
+        assert shown.locator("b").first.text_content() == stage
+        assert f"width {rows.shape[-1]}" in shown.text_content()
+        rank = measures.effective_rank(rows.flatten(0, 1))
+        assert number(view.locator(".cg-rank")) == pytest.approx(rank, abs=0.01)
+        p = float(lens[stage][29].softmax(-1)[ids[30]])
+        assert number(view.locator(".cg-came")) == pytest.approx(p, abs=1e-3)
+        places.add(view.locator('[data-point="5"]').get_attribute("style"))
+        if index == 3:
+            notebook.page.wait_for_timeout(600)  # the points are on their way
+            notebook.keep(f"dimensions_{name}")
+        notebook.page.keyboard.press("ArrowRight")
+    assert len(places) == len(stages)  # the points moved
+    letter = view.locator('[data-kind="0"]')
+    letter.click()
+    hidden = view.locator("path.cg-point").evaluate_all(
+        "nodes => nodes.filter(node => node.style.display === 'none').length"
+    )
+    assert hidden > 10 and letter.get_attribute("aria-pressed") == "false"
+    checked(notebook, view)
+
+
+VIEWS = {
+    "attention explorer": "explore_attention(models['gpt'][0], tokenizer, text)",
+    "branch explorer": "explore_branches(*models['p-gpt'], text)",
+    "dimension explorer": "explore_dimensions(models['lc-gpt'][0], tokenizer, windows, text)",
+}
+
+
+def test_hostile_and_endless_text_in_the_dark_theme(open_notebook):
+    notebook = open_notebook("hostile", SETUP, *VIEWS.values(), dark=True)
+    for name in VIEWS:
+        view = notebook.view(name)
+        box = view.locator("textarea")
+        box.fill(HOSTILE)
+        notebook.settled(view)
+        signs = view.locator(".cg-code").first.locator(".cg-char").all_inner_texts()
+        assert "".join(signs[:8]) == "<script>" and "U+202E" in signs and "◌\u0301" in signs
+        assert view.locator(".cg-unknown").count() > 0
+        assert "not in the vocabulary" in view.locator(".cg-notice").text_content()
+        notebook.keep(f"hostile_{name.split()[0]}")
+        # As a paste does it; Playwright's own typing of 17,000 lines takes Chromium a minute.
+        box.evaluate(PASTE, "x = 1\n" * 17_000)
+        notebook.settled(view)
+        assert "102,000 characters were given" in view.locator(".cg-notice").text_content()
+        assert view.locator(".cg-code").first.locator("[data-at]").count() in (128, 129)
+        box.fill("")
+        notebook.settled(view)
+        assert "text must have at least one character" in view.locator(".cg-error").text_content()
+        box.fill("a = 1")
+        notebook.settled(view)
+        checked(notebook, view)
+    assert notebook.page.evaluate("document.body.dataset.hacked") is None
+    assert notebook.page.locator("img[src=x]").count() == 0
+
+
+PASTE = "(box, text) => { box.value = text; box.dispatchEvent(new Event('input')); }"
+START = """
+window.began = performance.now();
+new MutationObserver(() => {
+  if (document.querySelector(".cg-view[data-ready]")) window.drawn ??= performance.now();
+}).observe(document.body, {childList: true, subtree: true, attributes: true});
+"""
+
+
+def test_first_paint_and_hover_without_a_kernel(open_notebook):
+    """256 characters, all heads of four layers: drawn in a second, and hover asks nobody."""
+    big = """
+    import torch
+    from compgpt_lib.config import ModelConfig
+    from compgpt_lib.models import build
+    from compgpt_lib.tokenizer import CharTokenizer
+    from compgpt_lib.widgets import explore_attention
+    text = ("def f(x):\\n    return [x, x]\\n" * 20)[:256]
+    tokenizer = CharTokenizer.from_text(text)
+    config = ModelConfig.preset("laptop", vocab_size=len(tokenizer), context_length=256)
+    view = explore_attention(build("gpt", config).eval(), tokenizer, text)
+    """
+    notebook = open_notebook("paint", "\n".join(line[4:] for line in big.splitlines()), "1", "view")
+    view = notebook.view("attention explorer")
+    assert view.locator(".cg-code .cg-char").count() == 256
+    # Run the last cell again, and measure from the key press to the drawn view.
+    notebook.page.locator(".jp-CodeCell .jp-InputArea-editor").last.click()
+    notebook.page.evaluate(
+        "document.querySelectorAll('.cg-view').forEach(node => delete node.dataset.ready)"
+    )
+    notebook.page.evaluate(START)
+    notebook.page.keyboard.press("Control+Enter")
+    notebook.page.wait_for_function("window.drawn", timeout=30_000)
+    took = notebook.page.evaluate("window.drawn - window.began")
+    print(f"first paint of 256 characters, 4 blocks of 4 heads: {took:.0f} ms")
+    (notebook.kept() / "first_paint.json").write_text(json.dumps({"ms": round(took)}))
+    view = notebook.view("attention explorer")
+    notebook.page.keyboard.press("Escape")
+    # The kernel is busy for a minute: what hover shows comes from the browser alone.
+    readout = view.locator(".cg-readout").first
+    said = set()
+    for at in (40, 90, 200):
+        cell(view, at).hover()
+        said.add(readout.text_content())
+    assert len(said) == 3
+    checked(notebook, view)

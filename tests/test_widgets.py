@@ -1,0 +1,255 @@
+"""What the live views send to the browser, and what they show where there is none."""
+
+import base64
+import io
+import json
+import re
+import sys
+import types
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import LIBRARY
+from PIL import Image
+
+from compgpt_lib import measures
+from compgpt_lib.introspection import trace
+from compgpt_lib.measures import PATTERNS
+from compgpt_lib.models import build
+from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.tokenizer import CharTokenizer
+from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions
+from compgpt_lib.widgets.view import from_floats, script, sign
+
+CODE = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
+HOSTILE = [
+    "<script>alert(1)</script></textarea>\"'`$x^2$ \\n",
+    "e\u0301 \u202e\u05d0\u05d1 \U0001f600 \x00\x07\r\n\t\ud83d",
+    "\u0301" * 30,
+]
+NAMES = ("attention", "branches", "dimensions")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return {name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt")}
+
+
+@pytest.fixture(scope="module")
+def windows(shipped):
+    tokenizer = shipped["gpt"][1]
+    text = (LIBRARY / "corpus.py").read_text()
+    return torch.from_numpy(tokenizer.encode(text[: 8 * 128]).astype("int64")).view(8, 128)
+
+
+def of(name, shipped, windows, text=CODE):
+    if name == "attention":
+        models = {kind: shipped[kind][0] for kind in ("gpt", "p-gpt")}
+        return explore_attention(models, shipped["gpt"][1], text)
+    if name == "branches":
+        return explore_branches(*shipped["p-gpt"], text)
+    return explore_dimensions(*shipped["lc-gpt"], windows, text)
+
+
+def asked(view, **state):
+    """Ask as the browser does, and return the answer."""
+    number = view.answer["number"] + 1
+    view.request = {**state, "number": number}
+    assert view.answer["number"] == number
+    return view.answer
+
+
+def ids_of(tokenizer, text):
+    return torch.from_numpy(tokenizer.encode(text).astype("int64"))
+
+
+@pytest.mark.parametrize("kind", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
+def test_attention_as_it_is_sent_is_the_librarys(shipped, kind):
+    model, tokenizer = shipped[kind]
+    (panel,) = explore_attention(model, tokenizer, CODE).answer["models"]
+    seen = trace(model, ids_of(tokenizer, CODE))
+    scores = measures.head_patterns(seen, CODE)
+    assert panel["name"] == kind
+    assert [block["name"] for block in panel["blocks"]] == list(seen.attention)
+    lower = np.tril_indices(len(CODE))
+    for block in panel["blocks"]:
+        sent = np.frombuffer(block["weights"], dtype="<u2").reshape(block["heads"], -1) / 65535
+        wanted = seen.attention[block["name"]].numpy()[:, lower[0], lower[1]]
+        assert np.abs(sent - wanted).max() < 1e-5
+        assert block["width"] == seen.residual[block["name"]].shape[1]
+        for head, (shares, words) in enumerate(
+            zip(block["scores"], block["captions"], strict=True)
+        ):
+            assert shares == pytest.approx(scores.loc[(block["name"], head)].tolist())
+            named = re.fullmatch(r"(.*) (\d\.\d\d)", words)
+            assert words == "no pattern" or float(named[2]) == round(
+                shares[PATTERNS.index(named[1])], 2
+            )
+    if kind == "p-gpt":
+        assert {block["branch"] for block in panel["blocks"]} == {"first", "second"}
+    if kind in ("lc-gpt", "cc-gpt"):
+        assert [block["width"] for block in panel["blocks"]] == [128, 128, 64, 64]
+
+
+def test_branches_as_they_are_sent_add_up(shipped):
+    model, tokenizer = shipped["p-gpt"]
+    view = explore_branches(model, tokenizer, CODE)
+    seen = trace(model, ids_of(tokenizer, CODE))
+
+    def total(answer):
+        shape = len(CODE), len(tokenizer)
+        first, second = (from_floats(answer[name], *shape) for name in ("first", "second"))
+        return answer["w"] * first + (1 - answer["w"]) * second + from_floats(answer["bias"], -1)
+
+    assert np.abs(total(view.answer) - seen.logits.numpy()).max() < 1e-4
+    assert view.answer["intact"] == pytest.approx(
+        float(measures.losses(seen.logits, seen.ids).mean())
+    )
+    for part in ("branches.second", "branches.first.0", "branches.second.1.heads.3"):
+        answer = asked(view, text=CODE, knocked=[part])
+        without = trace(model, seen.ids, [part])
+        assert np.abs(total(answer) - without.logits.numpy()).max() < 1e-4
+        assert answer["knocked"] == [part] and part in answer["parts"]
+    assert "error" in asked(view, text=CODE, knocked=["branches.third"])
+
+
+def test_stages_as_they_are_sent_are_the_librarys(shipped, windows):
+    model, tokenizer = shipped["lc-gpt"]
+    answer = explore_dimensions(model, tokenizer, windows, CODE).answer
+    rows = measures.stage_rows(model, windows)
+    table = measures.stage_table(rows, windows)
+    assert [stage["width"] for stage in answer["stages"]] == [128, 128, 128, 64, 64, 64, 32]
+    for stage in answer["stages"]:
+        row = table.loc[stage["name"]]
+        assert stage["rank"] == pytest.approx(row["effective rank"])
+        assert stage["probes"] == pytest.approx(row[answer["probes"]].tolist())
+    maps = from_floats(answer["maps"], 7, len(answer["points"]), 2)
+    assert np.isfinite(maps).all() and len(answer["kinds"]) == len(answer["points"])
+    lens = measures.logit_lens(model, trace(model, ids_of(tokenizer, CODE)))
+    for stage, sent in zip(answer["stages"], answer["lens"], strict=True):
+        assert sent["top"] == lens[stage["name"]].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_any_kind_is_carried_as_signs(name, text, shipped, windows):
+    view = of(name, shipped, windows)
+    answer = asked(view, text=text)
+    assert "error" not in answer
+    assert bool(answer["unknown"]) == ("not in the vocabulary" in answer["notice"])
+    for shown in answer["signs"]:
+        assert shown.isprintable() and not shown.isspace()
+    json.dumps([answer["signs"], answer["text"]], ensure_ascii=False).encode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        view.picture().savefig(io.BytesIO(), format="png")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_long_empty_and_wrong_texts(name, shipped, windows):
+    view = of(name, shipped, windows)
+    answer = asked(view, text="x = 1\n" * 20_000)
+    assert len(answer["signs"]) == 128 and "120,000 characters were given" in answer["notice"]
+    answer = asked(view, text="ab", length=99_999)  # the browser sends no more than can be shown
+    assert "99,999 characters were given" in answer["notice"]
+    assert len(asked(view, text="a\r\nb")["signs"]) == 3
+    kept = view.answer["signs"]
+    for wrong in ("", 5, None):
+        answer = asked(view, text=wrong)
+        assert "text must" in answer["error"] and answer["signs"] == kept
+    assert "error" not in asked(view, text="a")  # and one character is enough
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_shown_where_no_kernel_runs(name, shipped, windows):
+    view = of(name, shipped, windows)
+    data, metadata = view._repr_mimebundle_()
+    assert data["text/plain"] == repr(view) and "0x" not in repr(view)
+    assert repr(of(name, shipped, windows)) == repr(view)
+    picture = base64.b64decode(data["image/png"])
+    assert len(picture) < 450_000
+    pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
+    assert min(pixels.shape) > 300 and 0.002 < (pixels < 128).mean() < 0.5
+    assert metadata["image/png"]["alt"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert view._ipython_display_ is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_javascript_needs_no_network_and_writes_no_markup(name):
+    code = script(name)
+    assert "import " not in re.sub(r'["`].*?["`]|//.*', "", code)
+    for forbidden in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "eval(",
+        "fetch(",
+        "document.write",
+    ):
+        assert forbidden not in code
+    urls = set(re.findall(r"https?://[^\s\"'`]+", code))
+    assert urls <= {"http://www.w3.org/2000/svg"}
+    assert "clientHeight" not in code and "export default" in code
+    for path in (LIBRARY / "widgets").glob("*.js"):
+        assert len(path.read_text().splitlines()) < 400
+
+
+def test_signs_can_be_seen():
+    assert [sign(c) for c in "\n\t a"] == ["⏎", "⇥", "␣", "a"]
+    assert sign("\u0301") == "◌\u0301" and sign("\u202e") == "U+202E"
+
+
+def test_what_cannot_be_shown_is_refused(shipped, windows):
+    gpt, tokenizer = shipped["gpt"]
+    pair = shipped["p-gpt"][0]
+    with pytest.raises(ValueError, match="models must be 1 to 2, got 3"):
+        explore_attention(dict.fromkeys("abc", gpt), tokenizer, CODE)
+    with pytest.raises(TypeError, match="both branches, got p-gpt-1"):
+        explore_branches(pair.only("heavier"), tokenizer, CODE)
+    with pytest.raises(TypeError, match="model must be a p-gpt"):
+        explore_branches(gpt, tokenizer, CODE)
+    with pytest.raises(TypeError, match="gpt, lc-gpt or cc-gpt"):
+        explore_dimensions(pair, tokenizer, windows, CODE)
+    with pytest.raises(ValueError, match="W of 8 or more"):
+        explore_dimensions(gpt, tokenizer, windows[:3], CODE)
+    with pytest.raises(ValueError, match="the tokenizer has 3 characters"):
+        explore_attention(gpt, CharTokenizer("abc"), "abc")
+
+
+def test_a_model_of_another_shape(windows):
+    config = load_pretrained("cc-gpt")[0].config.as_dict()
+    odd = build("cc-gpt", type(load_pretrained("cc-gpt")[0].config)(**config | {"kernel_size": 3}))
+    tokenizer = load_pretrained("cc-gpt")[1]
+    view = explore_dimensions(odd.eval(), tokenizer, windows, CODE)
+    assert len(view.answer["stages"]) == 7
+    assert explore_attention(odd, tokenizer, "a").answer["signs"] == ["a"]
+
+
+def test_colab_is_asked_for_custom_widgets_and_the_answer_is_plain(monkeypatch, shipped, windows):
+    """As far as it can be had without Colab: its module is there, and is asked."""
+    asked_for = []
+    output = types.ModuleType("google.colab.output")
+    output.enable_custom_widget_manager = lambda: asked_for.append("widgets")
+    colab = types.ModuleType("google.colab")
+    colab.output = output
+    google = types.ModuleType("google")
+    google.colab = colab
+    for name, module in (
+        ("google", google),
+        ("google.colab", colab),
+        ("google.colab.output", output),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    import anywidget._util as util
+
+    util.enable_custom_widget_manager_once.cache_clear()
+    views = [of(name, shipped, windows) for name in NAMES]
+    assert asked_for == ["widgets"]
+    for view in views:
+        assert {"request", "answer"} <= set(view.keys)
+        assert view._view_module == view._model_module == "anywidget"
+        assert "export default" in view._esm and ".cg-view" in view._css
+    util.enable_custom_widget_manager_once.cache_clear()
