@@ -86,6 +86,7 @@ def run(
                 kernel_name="python3",
                 progress_bar=False,
                 extra_arguments=QUIET,
+                store_widget_state=False,
             )
             print(f"ok      {time.perf_counter() - began:5.0f} s", flush=True)
         except papermill.PapermillExecutionError as error:
@@ -157,6 +158,7 @@ def save(only: Only = "") -> None:
                 timeout=3600,
                 coalesce_streams=True,
                 record_timing=False,
+                store_widget_state=False,
                 extra_arguments=QUIET,
                 resources={"metadata": {"path": str(NOTEBOOKS)}},
             )
@@ -205,11 +207,13 @@ def plain(notebook: Any) -> Any:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
-        cell.outputs = [
-            output
-            for output in cell.outputs
-            if output.get("name") != "stderr" and WIDGET not in output.get("data", {})
-        ]
+        shown = []
+        for output in cell.outputs:
+            # A view stays as its picture; what has none (a progress bar) goes.
+            live = output.get("data", {}).pop(WIDGET, None)
+            if output.get("name") != "stderr" and (not live or "image/png" in output.data):
+                shown.append(output)
+        cell.outputs = shown
     return notebook
 
 

@@ -11,6 +11,7 @@ from compgpt_lib import measures
 from compgpt_lib.introspection import trace
 from compgpt_lib.pretrained import load_pretrained
 
+pytestmark = pytest.mark.slow
 LIBRARY = Path(__file__).resolve().parents[2] / "compgpt_lib"
 TEXT = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
 LONG = (LIBRARY / "corpus.py").read_text()[: 8 * 128]
@@ -252,6 +253,21 @@ def test_dimensions(open_notebook, name):
         "nodes => nodes.filter(node => node.style.display === 'none').length"
     )
     assert hidden > 10 and letter.get_attribute("aria-pressed") == "false"
+    checked(notebook, view)
+
+
+def test_in_its_chapter(open_notebook):
+    (chapter,) = (LIBRARY.parent / "notebooks").glob("02_*.ipynb")
+    notebook = open_notebook("chapter_02", source=chapter)
+    view = notebook.view("attention explorer")
+    shown = view.locator("textarea").input_value()
+    seen = trace(*shipped("gpt", shown)[::2])
+    cell(view, 50).hover()
+    weight = view.locator(".cg-weight")
+    place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
+    assert place[0] == 50
+    assert number(weight) == pytest.approx(float(seen.attention["blocks.0"][0][*place]), abs=1e-4)
+    notebook.keep("chapter_02")
     checked(notebook, view)
 
 

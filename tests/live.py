@@ -17,9 +17,9 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 SCREENSHOTS = ROOT / "runs" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -30,15 +30,9 @@ MISSING = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-
-
 def _launch(playwright) -> Browser:  # type: ignore[no-untyped-def]
     """Whatever Chromium there is, else Playwright's own, fetched if it must be."""
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found:
         return playwright.chromium.launch(executable_path=found, args=QUIET)
     try:
@@ -49,7 +43,7 @@ def _launch(playwright) -> Browser:  # type: ignore[no-untyped-def]
         return playwright.chromium.launch(args=QUIET)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running as long as it is open
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         try:
@@ -63,7 +57,7 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A JupyterLab of its own: its address and the folder that it shows."""
     folder = tmp_path_factory.mktemp("lab")
@@ -166,7 +160,9 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")
         page.locator(".jp-Notebook-cell").first.wait_for(timeout=90_000)
         prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
-        for _ in range(20):  # asked for before the kernel is connected, JupyterLab runs nothing
+        for _ in range(40):  # asked for before the kernel is connected, JupyterLab runs nothing
+            if (dialog := page.locator(".jp-Dialog .jp-mod-accept")).count():
+                dialog.first.click()  # that the kernel is still starting
             page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
             page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
             page.wait_for_timeout(1500)
