@@ -81,11 +81,13 @@ def test_every_target_makes_the_environment_first():
         assert after.strip(), target
 
 
-def test_ci_calls_make_test_and_nothing_of_its_own():
+def test_ci_installs_a_browser_and_calls_make_test_and_nothing_of_its_own():
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     commands = [line for line in lines if line and not line.startswith("#")]
     assert commands[0] == "set -euo pipefail" and commands[-1] == "make test"
-    assert len(commands) == 3
+    text = "\n".join(commands)
+    assert len(commands) == 7 and "install -y -qq --no-install-recommends chromium" in text
+    assert not re.search(r"pytest|pip |python|ruff|nbval", text)
 
 
 def test_the_readmes_example_runs(monkeypatch):
