@@ -161,10 +161,14 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         page.locator(".jp-Notebook-cell").first.wait_for(timeout=90_000)
         prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
         for _ in range(40):  # asked for before the kernel is connected, JupyterLab runs nothing
-            if (dialog := page.locator(".jp-Dialog .jp-mod-accept")).count():
-                dialog.first.click()  # that the kernel is still starting
-            page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-            page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+            try:  # a dialog says that the kernel is still starting
+                if (dialog := page.locator(".jp-Dialog .jp-mod-accept")).count():
+                    dialog.first.click(timeout=2000)
+                page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click(timeout=3000)
+                everything = page.locator(".lm-Menu-itemLabel", has_text="Run All Cells")
+                everything.first.click(timeout=3000)
+            except Error:
+                continue
             page.wait_for_timeout(1500)
             if prompt.text_content() != "[ ]:":
                 break

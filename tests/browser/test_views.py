@@ -45,6 +45,16 @@ def cell(view, at: int):
     return view.locator(f'.cg-code [data-at="{at}"]').first
 
 
+def look(view, at: int) -> None:
+    """Hover a character, again if the page moved meanwhile."""
+    for _ in range(20):
+        cell(view, at).hover()
+        if "cg-at" in cell(view, at).get_attribute("class"):
+            return
+        view.page.wait_for_timeout(200)
+    raise AssertionError(f"character {at} is not looked at")
+
+
 def checked(notebook, view) -> None:
     """Nothing went wrong on the page, and nothing was fetched from anywhere else."""
     assert notebook.errors == []
@@ -74,7 +84,7 @@ def test_attention(open_notebook):
         assert number(shown) == pytest.approx(wanted, abs=1e-4)
         return column
 
-    cell(view, 30).hover()
+    look(view, 30)
     weights_are("blocks.0", 0, "gpt", 30)
     weights_are("stages.0.0", 0, "lc-gpt", 30)  # the same character in both models
     assert view.locator(".cg-lines path").count() > 0
@@ -136,7 +146,7 @@ def test_attention(open_notebook):
     view.locator("textarea").fill(other)
     notebook.settled(view)
     seen = {name: trace(*shipped(name, other)[::2]) for name in ("gpt", "lc-gpt")}
-    cell(view, 12).hover()
+    look(view, 12)
     weights_are("blocks.3", 0, "gpt", 12)
     notebook.keep("attention")
     checked(notebook, view)
@@ -152,7 +162,7 @@ def test_branches(open_notebook):
     bias = model.head.bias.detach()
 
     at = 30
-    cell(view, at).hover()
+    look(view, at)
     logit, first, second, constant = (
         number(view.locator(f".cg-{name}"))
         for name in ("logit", "part-first", "part-second", "part-bias")
@@ -229,7 +239,7 @@ def test_dimensions(open_notebook, name):
     windows = torch.from_numpy(tokenizer.encode(LONG).astype("int64")).view(8, 128)
     stages = measures.stage_rows(model, windows)
     lens = measures.logit_lens(model, trace(model, ids))
-    cell(view, 30).hover()
+    look(view, 30)
     slider = view.get_by_label("stage", exact=True)
     slider.focus()
     places = set()
@@ -262,7 +272,7 @@ def test_in_its_chapter(open_notebook):
     view = notebook.view("attention explorer")
     shown = view.locator("textarea").input_value()
     seen = trace(*shipped("gpt", shown)[::2])
-    cell(view, 50).hover()
+    look(view, 50)
     weight = view.locator(".cg-weight")
     place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
     assert place[0] == 50
