@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from compgpt_lib import checks
 from compgpt_lib.introspection import Trace
+from compgpt_lib.measures import spectrum
 
 # Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
 STYLES = {
@@ -121,10 +122,10 @@ def spectra(seen: Trace, title: str = "") -> Figure:
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(seen.residual)))
     for color, (name, rows) in zip(colors, seen.residual.items(), strict=True):
-        values = np.linalg.svd((rows - rows.mean(0)).float().numpy(), compute_uv=False) ** 2
+        shares = spectrum(rows)
         axes.semilogy(
-            np.arange(1, len(values) + 1),
-            values / values.sum(),
+            np.arange(1, len(shares) + 1),
+            shares,
             color=color,
             label=f"{name} (width {rows.shape[1]})",
         )

@@ -44,10 +44,7 @@ def explore_attention(
         panels = [_panel(name, model, reading.text, reading.ids) for name, model in shown.items()]
         return {**reading.payload(), "models": panels, "patterns": PATTERNS, "limit": limit}
 
-    title = f"attention of {' and '.join(shown)}"
-    first = {"text": text}
-    view = AttentionView(title, look, _draw, first)
-    return view
+    return AttentionView(f"attention of {' and '.join(shown)}", look, _draw, {"text": text})
 
 
 def _panel(name: str, model: Decoder, text: str, ids: torch.Tensor) -> dict[str, Any]:
