@@ -405,7 +405,9 @@ def _build(
 ) -> None:
     texts: dict[str, list[str]] = {"train": [], "valid": []}
     # A bar only where it is worth one: a notebook shows the same whether it builds or opens.
-    progress = tqdm(documents, desc=f"corpus {about['name']}", unit=" files", delay=30)
+    progress = tqdm(
+        documents, desc=f"corpus {about['name']}", unit=" files", delay=30, mininterval=1
+    )
     for document in progress:
         texts[document.split].append(document.text)
     counts = count_characters(text for split in texts.values() for text in split)

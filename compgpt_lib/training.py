@@ -292,6 +292,7 @@ def train(
         initial=now.step,
         desc=model.name,
         unit="step",
+        mininterval=1,  # a front end that reads late (nbval) loses messages after some thousands
         disable=not (progress and main),
     )
     updating = False  # while weights, step and rows do not fit each other
