@@ -51,6 +51,17 @@ def choose(
     return drawn if order is None else int(order[drawn])
 
 
+def fits(model: Decoder, tokenizer: CharTokenizer) -> None:
+    """Raise unless the tokenizer is one, and as large as the model's vocabulary."""
+    is_model(model)
+    checks.of_kind("tokenizer", tokenizer, CharTokenizer, "the CharTokenizer it was trained with")
+    if len(tokenizer) != model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} characters but the model has vocab_size="
+            f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
+        )
+
+
 def _check(
     model: Decoder,
     temperature: float,
@@ -90,12 +101,30 @@ def generate(
     computes the same from the whole window at every character: slower, for checking. Raises
     ValueError for settings out of range or empty `ids`.
     """
+    drawn = draws(model, ids, max_new, temperature, top_k, top_p, seed, cache)
+    return (index for index, _ in drawn)
+
+
+def draws(
+    model: Decoder,
+    ids: Tensor,
+    max_new: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    cache: bool = True,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield what `generate` yields, each id with the logits (V,) that it was drawn from.
+
+    Raises ValueError as `generate` does.
+    """
     _check(model, temperature, top_k, top_p, max_new, seed)
     model.check_text(ids)
-    return _generate(model, ids, max_new, temperature, top_k, top_p, seed, cache)
+    return _draws(model, ids, max_new, temperature, top_k, top_p, seed, cache)
 
 
-def _generate(
+def _draws(
     model: Decoder,
     ids: Tensor,
     max_new: int,
@@ -104,7 +133,7 @@ def _generate(
     top_p: float | None,
     seed: int | None,
     cached: bool,
-) -> Iterator[int]:
+) -> Iterator[tuple[int, Tensor]]:
     generator = torch.Generator()
     generator.seed() if seed is None else generator.manual_seed(seed)
     context_length = model.config.context_length
@@ -118,7 +147,7 @@ def _generate(
             with torch.inference_mode():
                 logits = quick(unread[None], cache=cache) if cached else model(window[None])
             drawn = choose(logits[0, -1], temperature, top_k, top_p, generator)
-            yield drawn
+            yield drawn, logits[0, -1]
             if len(window) == context_length:
                 window = window[-(context_length // 2) :] if context_length > 1 else window[:0]
                 cache = Cache(context_length)
@@ -148,7 +177,7 @@ def stream(
     that the tokenizer does not know, a tokenizer of another size than the model's vocabulary, or
     settings out of range.
     """
-    checks.of_kind("tokenizer", tokenizer, CharTokenizer, "the CharTokenizer it was trained with")
+    fits(model, tokenizer)
     checks.of_kind("prompt", prompt, str, "a text")
     _check(model, temperature, top_k, top_p, max_new, seed)
     if not prompt:
@@ -159,11 +188,6 @@ def stream(
         checks.of_kind("stop", text, str, "a text, or a list of texts")
     if not all(stops):
         raise ValueError("stop strings must not be empty")
-    if len(tokenizer) != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} characters but the model has vocab_size="
-            f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
-        )
     try:
         ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
     except ValueError as error:

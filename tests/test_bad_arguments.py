@@ -11,9 +11,11 @@ import torch
 from conftest import LIBRARY, NAMES, short_run, some_ids, tiny, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
 from test_training import fresh
 
 from compgpt_lib import (
+    completer,
     evaluation,
     figures,
     generation,
@@ -96,7 +98,22 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             lambda **given: list(generation.generate(**given)),
             settings_of | dict(ids=ids[0, :4]),
         ),
+        "draws": (
+            lambda **given: list(generation.draws(**given)),
+            settings_of | dict(ids=ids[0, :4]),
+        ),
         "complete": (generation.complete, writing),
+        "complete_with_tab": (
+            lambda **given: completer.complete_with_tab(**given).offers("a"),
+            dict(
+                model=model,
+                tokenizer=tokenizer,
+                deadline=1.0,
+                max_new=2,
+                count=1,
+                shell=InteractiveShell(),
+            ),
+        ),
         "trace": (introspection.trace, dict(model=model, ids=ids[0], knocked=["blocks.0"])),
         "parts": (introspection.parts, dict(model=model)),
         "load_pretrained": (pretrained.load_pretrained, dict(name="gpt")),
@@ -139,6 +156,18 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "explore_dimensions": (
             widgets.explore_dimensions,
             dict(model=model, tokenizer=tokenizer, windows=some_ids(8), text="abc"),
+        ),
+        "playground": (
+            widgets.playground,
+            dict(
+                models=model,
+                tokenizer=tokenizer,
+                prompt="abc",
+                temperature=0.5,
+                top_p=0.9,
+                max_new=2,
+                seed=0,
+            ),
         ),
         "train": (
             lambda **given: training.train(**given, progress=False),
@@ -195,8 +224,17 @@ ARGUMENTS = [
     *[(name, argument) for name in ("forward", "loss") for argument in ("ids", "targets")],
     ("only", "branch"),
     *[
-        ("generate", name)
+        (function, name)
+        for function in ("generate", "draws")
         for name in ("model", "ids", "max_new", "temperature", "top_k", "top_p", "seed")
+    ],
+    *[
+        ("complete_with_tab", name)
+        for name in ("model", "tokenizer", "deadline", "max_new", "count", "shell")
+    ],
+    *[
+        ("playground", name)
+        for name in ("models", "tokenizer", "prompt", "temperature", "top_p", "max_new", "seed")
     ],
     *[
         ("complete", name)

@@ -15,12 +15,18 @@ from conftest import LIBRARY
 from PIL import Image
 
 from compgpt_lib import measures
+from compgpt_lib.generation import draws
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import PATTERNS
 from compgpt_lib.models import build
 from compgpt_lib.pretrained import load_pretrained
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions
+from compgpt_lib.widgets import (
+    explore_attention,
+    explore_branches,
+    explore_dimensions,
+    playground,
+)
 from compgpt_lib.widgets.view import from_floats, script, sign
 
 CODE = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
@@ -29,7 +35,7 @@ HOSTILE = [
     "e\u0301 \u202e\u05d0\u05d1 \U0001f600 \x00\x07\r\n\t\ud83d",
     "\u0301" * 30,
 ]
-NAMES = ("attention", "branches", "dimensions")
+NAMES = ("attention", "branches", "dimensions", "playground")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,9 @@ def of(name, shipped, windows, text=CODE):
         return explore_attention(models, shipped["gpt"][1], text)
     if name == "branches":
         return explore_branches(*shipped["p-gpt"], text)
+    if name == "playground":
+        models = {kind: model for kind, (model, _) in shipped.items()}
+        return playground(models, shipped["gpt"][1], text, max_new=60)
     return explore_dimensions(*shipped["lc-gpt"], windows, text)
 
 
@@ -132,6 +141,71 @@ def test_stages_as_they_are_sent_are_the_librarys(shipped, windows):
         assert sent["top"] == lens[stage["name"]].argmax(-1).tolist()
 
 
+def test_the_playground_writes_what_the_library_writes(shipped):
+    models = {kind: model for kind, (model, _) in shipped.items()}
+    tokenizer = shipped["gpt"][1]
+    view = playground(models, tokenizer, CODE, max_new=50, seed=3)
+    ids = ids_of(tokenizer, CODE)
+
+    def same(answer, ids, **settings):
+        for run in answer["runs"]:
+            seen = list(draws(models[run["name"]], ids, 50, **settings))
+            assert [drawn for drawn, *_ in run["written"]] == [drawn for drawn, _ in seen]
+            for (drawn, p, likeliest), (_, logits) in zip(run["written"], seen, strict=True):
+                share = (logits / (settings["temperature"] or 1)).softmax(-1)
+                assert p == pytest.approx(float(share[drawn]), abs=1e-4)
+                assert [index for index, *_ in likeliest] == share.topk(5).indices.tolist()
+                kept = {index for index, _, keeps in likeliest if keeps}
+                assert not kept.isdisjoint({drawn}) or drawn not in share.topk(5).indices
+                total = sum(share[index] for index in kept)
+                left = {index for index, *_ in likeliest} - kept
+                assert not left or total >= settings["top_p"] - 1e-4 or not settings["temperature"]
+            assert run["ms"] > 0
+
+    same(view.answer, ids, temperature=0.7, top_p=0.95, seed=3)
+    # Asked again and again, as the page does, it goes on until the end, some at a time.
+    other = {"text": "def ", "temperature": 0, "top_p": 0.5, "seed": 1, "run": "1"}
+    lengths = []
+    while not asked(view, **other)["done"]:
+        lengths.append(len(view.answer["runs"][0]["written"]))
+        assert len(lengths) < 50
+    assert lengths == sorted(set(lengths))
+    same(view.answer, ids_of(tokenizer, "def "), temperature=0, top_p=0.5, seed=1)
+    written = view.answer["runs"]
+    assert asked(view, **other)["runs"] == written  # what is done stays
+    assert view.picture() is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"temperature": -1}, "temperature must be 0"),
+        ({"temperature": "hot"}, "temperature must be"),
+        ({"top_p": 0}, "top_p must be above 0"),
+        ({"seed": -1}, "seed must be"),
+    ],
+)
+def test_the_playground_says_what_it_cannot_do(wrong, said, shipped):
+    view = playground(*shipped["gpt"], max_new=5)
+    before = view.answer["runs"]
+    answer = asked(view, text="a", run="1", **wrong)
+    assert said in answer["error"] and answer["runs"] == before
+    assert "error" not in asked(view, text="a", run="2")
+    with pytest.raises((ValueError, TypeError), match=said):
+        playground(*shipped["gpt"], **wrong)
+
+
+def test_the_playground_goes_on_after_a_cell_has_trained(shipped):
+    model, tokenizer = load_pretrained("gpt")
+    view = playground(model, tokenizer, max_new=400)
+    asked(view, text="import ", run="1")
+    model.train()
+    while not asked(view, text="import ", run="1")["done"]:
+        model.train()
+    wanted = list(draws(shipped["gpt"][0], ids_of(tokenizer, "import "), 400, 0.7, None, 0.95, 0))
+    assert [drawn for drawn, *_ in view.answer["runs"][0]["written"]] == [i for i, _ in wanted]
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_of_any_kind_is_carried_as_signs(name, text, shipped, windows):
@@ -171,7 +245,7 @@ def test_what_is_shown_where_no_kernel_runs(name, shipped, windows):
     picture = base64.b64decode(data["image/png"])
     assert len(picture) < 450_000
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
-    assert min(pixels.shape) > 300 and 0.002 < (pixels < 128).mean() < 0.5
+    assert min(pixels.shape) > 200 and 0.002 < (pixels < 128).mean() < 0.5
     assert metadata["image/png"]["alt"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert view._ipython_display_ is None
@@ -207,6 +281,10 @@ def test_what_cannot_be_shown_is_refused(shipped, windows):
     pair = shipped["p-gpt"][0]
     with pytest.raises(ValueError, match="models must be 1 to 2, got 3"):
         explore_attention(dict.fromkeys("abc", gpt), tokenizer, CODE)
+    with pytest.raises(ValueError, match="models must be 1 to 4, got 5"):
+        playground(dict.fromkeys("abcde", gpt), tokenizer, CODE)
+    with pytest.raises(ValueError, match="max_new must be at most 1000, got 1001"):
+        playground(gpt, tokenizer, CODE, max_new=1001)
     with pytest.raises(TypeError, match="both branches, got p-gpt-1"):
         explore_branches(pair.only("heavier"), tokenizer, CODE)
     with pytest.raises(TypeError, match="model must be a p-gpt"):

@@ -9,11 +9,12 @@ import torch
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from compgpt_lib.generation import fits
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import PATTERNS, head_patterns
 from compgpt_lib.models import Decoder
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets.view import State, View, fits, named, read, script
+from compgpt_lib.widgets.view import State, View, named, read, script
 
 _ONE = 65535  # a weight of 1, as it is sent: 16 bits are more than a screen can show
 

@@ -9,11 +9,12 @@ import torch
 from matplotlib.figure import Figure
 
 from compgpt_lib import checks
+from compgpt_lib.generation import fits
 from compgpt_lib.introspection import parts, trace
 from compgpt_lib.measures import CLASSES, character_classes, contributions, losses
 from compgpt_lib.models import ParallelGPT
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets.view import State, View, fits, floats, from_floats, read, script, sign
+from compgpt_lib.widgets.view import State, View, floats, from_floats, read, script, sign
 
 COLORS = {"first": "#0072B2", "second": "#D55E00", "both": "#777777"}
 

@@ -61,23 +61,23 @@ export function ask(model, root, show, state = {}) {
   return { put, receive, stop: () => { clearTimeout(timer); model.off("change:answer", receive); } };
 }
 
-/** A box to type text into; what is typed reaches Python after a pause. */
-export function textBox(label, text, limit, put) {
+/** A box to type text into; what is typed, or its `end`, reaches Python after a pause. */
+export function textBox(label, text, limit, put, end = false) {
   const box = el("textarea", {
     rows: Math.min(8, text.split("\n").length + 1), spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", "aria-label": label,
   });
   box.value = text;
-  box.addEventListener("input", () => put(typed(box.value, limit), 250));
+  box.addEventListener("input", () => put(typed(box.value, limit, end), 250));
   return el("label", { class: "cg-field cg-wide" }, label, box);
 }
 
-/** The first characters of a text and how many there were; half characters become one sign. */
-export function typed(text, limit) {
-  const start = text.slice(0, 4 * limit).replace(/\p{Surrogate}/gu, "\ufffd");
-  const characters = Array.from(start);
+/** The first (or last) characters of a text and how many there were; half ones become one sign. */
+export function typed(text, limit, end = false) {
+  const part = (whole, size) => (end ? whole.slice(-size) : whole.slice(0, size));
+  const characters = Array.from(part(text, 4 * limit).replace(/\p{Surrogate}/gu, "\ufffd"));
   const length = text.length > 4 * limit ? text.length : characters.length;
-  return { text: characters.slice(0, 2 * limit).join(""), length };
+  return { text: part(characters, 2 * limit).join(""), length };
 }
 
 export function slider(label, { min, max, step, value }, changed, form = (v) => v.toFixed(2)) {
@@ -109,21 +109,27 @@ export function makeFocus(changed) {
   });
 }
 
-/** Characters as cells that can be looked at with a pointer or the arrow keys. */
+/** Characters as cells that can be looked at with a pointer or the arrow keys; `add` appends. */
 export function codeArea(label, signs, unknown, focus, extra = []) {
   const strange = new Set(unknown);
-  const cells = [...signs, ...extra].map((sign, place) => el("span", {
-    class: `cg-char${strange.has(place) ? " cg-unknown" : ""}${"␣⏎⇥".includes(sign) ? " cg-blank" : ""}`,
-    "data-at": place,
-  }, sign));
+  const cells = [];
   const node = el("div", {
-    class: "cg-code", tabindex: "0", role: "slider", "aria-label": label,
-    "aria-valuemin": 0, "aria-valuemax": cells.length - 1, dir: "ltr",
+    class: "cg-code", tabindex: "0", role: "slider", "aria-label": label, "aria-valuemin": 0,
+    dir: "ltr",
   });
-  for (const cell of cells) {
+  const add = (sign) => {
+    const place = cells.length;
+    const cell = el("span", {
+      class: `cg-char${strange.has(place) ? " cg-unknown" : ""}${"␣⏎⇥".includes(sign) ? " cg-blank" : ""}`,
+      "data-at": place,
+    }, sign);
+    cells.push(cell);
     node.append(cell);
-    if (cell.textContent === "⏎") node.append(el("br"));
-  }
+    if (sign === "⏎") node.append(el("br"));
+    node.setAttribute("aria-valuemax", place);
+    return cell;
+  };
+  [...signs, ...extra].forEach(add);
   const place = (event) => {
     const at = event.target.closest?.("[data-at]")?.dataset.at;
     return at === undefined ? null : Number(at);
@@ -155,7 +161,7 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
     node.setAttribute("aria-valuenow", focus.at);
     node.setAttribute("aria-valuetext", `character ${focus.at}: ${cells[focus.at]?.textContent}`);
   };
-  return { node, cells, mark };
+  return { node, cells, add, mark };
 }
 
 /** A table on demand: the same numbers as the picture, for whoever reads rather than looks. */

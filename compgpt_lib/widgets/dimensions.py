@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from compgpt_lib import checks
+from compgpt_lib.generation import fits
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import (
     BACK,
@@ -23,7 +24,7 @@ from compgpt_lib.measures import (
 )
 from compgpt_lib.models import Decoder, is_model
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets.view import State, View, fits, floats, from_floats, read, script, sign
+from compgpt_lib.widgets.view import State, View, floats, from_floats, read, script, sign
 
 _EACH = 60  # characters of each class on the map
 _PROBES = ["next", *(f"{k} back" if k else "current" for k in BACK)]

@@ -97,16 +97,6 @@ def named(models: Any, most: int) -> dict[str, Decoder]:
     return dict(given)
 
 
-def fits(model: Decoder, tokenizer: CharTokenizer) -> None:
-    """Raise unless the tokenizer is one, and as large as the model's vocabulary."""
-    checks.of_kind("tokenizer", tokenizer, CharTokenizer, "the CharTokenizer it was trained with")
-    if len(tokenizer) != model.config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} characters but the model has vocab_size="
-            f"{model.config.vocab_size}: take the tokenizer that the model was trained with"
-        )
-
-
 def sign(character: str) -> str:
     """Return a character so that it can be seen, and never joins its neighbours."""
     shown = visible(character)
@@ -133,19 +123,23 @@ class Reading:
         }
 
 
-def read(state: State, tokenizer: CharTokenizer, limit: int) -> Reading:
-    """Return the text that was asked for, at most `limit` characters, and what was left out."""
+def read(state: State, tokenizer: CharTokenizer, limit: int, end: bool = False) -> Reading:
+    """Return the text that was asked for and a notice of what was left out.
+
+    Of more than `limit` characters the first are taken, or the last, if its `end` is what counts.
+    """
     text = state.get("text", "")
     checks.of_kind("text", text, str, "a text")
     if not text:
         raise ValueError("text must have at least one character: type something")
     length = max(len(text), int(state.get("length", 0)))
-    text = text.encode("utf-8", "replace").decode().replace("\r\n", "\n")[:limit]
+    text = text.encode("utf-8", "replace").decode().replace("\r\n", "\n")
+    text = text[-limit:] if end else text[:limit]
     notices = []
     if length > limit:
         notices.append(
-            f"{length:,} characters were given; a model sees {limit} at a time: the first "
-            f"{len(text)} are shown"
+            f"{length:,} characters were given; a model sees {limit} at a time: the "
+            f"{'last' if end else 'first'} {len(text)} are shown"
         )
     known = set(tokenizer.tokens)
     unknown = [place for place, character in enumerate(text) if character not in known]

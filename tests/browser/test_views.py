@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from compgpt_lib import measures
+from compgpt_lib.generation import complete, draws
 from compgpt_lib.introspection import trace
 from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.widgets.view import sign
 
 pytestmark = pytest.mark.slow
 LIBRARY = Path(__file__).resolve().parents[2] / "compgpt_lib"
@@ -18,7 +20,9 @@ LONG = (LIBRARY / "corpus.py").read_text()[: 8 * 128]
 SETUP = f"""
 import torch
 from compgpt_lib.pretrained import load_pretrained
-from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions
+from compgpt_lib.widgets import (
+    explore_attention, explore_branches, explore_dimensions, playground
+)
 
 models = {{name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt")}}
 tokenizer = models["gpt"][1]
@@ -266,6 +270,78 @@ def test_dimensions(open_notebook, name):
     checked(notebook, view)
 
 
+def test_playground(open_notebook):
+    ask = (
+        "playground({name: models[name][0] for name in models}, tokenizer, 'import ', max_new=300)"
+    )
+    notebook = open_notebook("playground", SETUP, ask)
+    view = notebook.view("playground")
+    page = notebook.page
+    names = ["gpt", "p-gpt", "lc-gpt", "cc-gpt"]
+
+    def text_of(name):
+        cells = view.locator(f'[data-model="{name}"] .cg-char').all_inner_texts()
+        return "".join(cells)
+
+    def wanted(name, prompt, **settings):
+        model, tokenizer, _ = shipped(name)
+        written = complete(model, tokenizer, prompt, 300, **settings)
+        return "".join(sign(character) for character in prompt + written)
+
+    # What is there before anything is asked is the library's, and the hover tells its numbers.
+    settings = {"temperature": 0.7, "top_p": 0.95, "seed": 0}
+    for name in names:
+        assert text_of(name) == wanted(name, "import ", **settings)
+    model, tokenizer, ids = shipped("lc-gpt", "import ")
+    seen = list(draws(model, ids, 300, **settings))
+    panel = view.locator('[data-model="lc-gpt"]')
+    for place in (3, 40):
+        drawn, logits = seen[place]
+        p = (logits / 0.7).softmax(-1)
+        panel.locator(f'[data-at="{len(ids) + place}"]').hover()
+        assert number(panel.locator(".cg-p")) == pytest.approx(float(p[drawn]), abs=1e-4)
+        best = int(panel.locator("[data-token]").first.get_attribute("data-token"))
+        assert best == int(p.argmax())
+
+    # Sliders and typing change nothing until Write; then it streams, and ends as the library does.
+    for label, key, times in (("temperature", "ArrowLeft", 4), ("top-p", "ArrowLeft", 3)):
+        view.get_by_label(label, exact=True).focus()
+        for _ in range(times):
+            page.keyboard.press(key)
+    settings = {
+        "temperature": float(view.get_by_label("temperature", exact=True).input_value()),
+        "top_p": float(view.get_by_label("top-p", exact=True).input_value()),
+        "seed": 0,
+    }
+    assert settings["temperature"] == pytest.approx(0.5) and settings["top_p"] == pytest.approx(0.8)
+    prompt = "def mean(values):\n    "
+    view.locator("textarea").fill(prompt)
+    page.evaluate(WATCH)
+    view.get_by_role("button", name="Write").click()
+    finished = view.and_(page.locator('[data-writing="false"]'))
+    finished.wait_for(timeout=60_000)
+    for name in names:
+        assert text_of(name) == wanted(name, prompt, **settings)
+        assert float(view.locator(f'[data-model="{name}"] .cg-ms').inner_text().split()[0]) > 0
+    assert page.evaluate("window.lengths.size") >= 4  # it grew as one watched
+    notebook.keep("playground")
+
+    # Stop is heard: what was written stays, and no more comes. Locked, the place stays.
+    view.locator("textarea").press("Control+Enter")
+    page.wait_for_function(
+        "document.querySelectorAll('[data-model=gpt] .cg-char').length > 40", timeout=30_000
+    )
+    view.get_by_role("button", name="Stop").click()
+    page.wait_for_timeout(600)
+    kept = text_of("gpt")
+    page.wait_for_timeout(600)
+    assert text_of("gpt") == kept and len(kept) < len(wanted("gpt", prompt, **settings))
+    view.locator('[data-model="gpt"] [data-at="25"]').click()
+    view.locator('[data-model="gpt"] [data-at="30"]').hover()
+    assert "cg-locked" in view.locator('[data-model="gpt"] [data-at="25"]').get_attribute("class")
+    checked(notebook, view)
+
+
 def test_in_its_chapter(open_notebook):
     (chapter,) = (LIBRARY.parent / "notebooks").glob("02_*.ipynb")
     notebook = open_notebook("chapter_02", source=chapter)
@@ -315,6 +391,12 @@ def test_hostile_and_endless_text_in_the_dark_theme(open_notebook):
     assert notebook.page.locator("img[src=x]").count() == 0
 
 
+WATCH = """
+window.lengths = new Set();
+const panel = document.querySelector(".cg-panels");
+new MutationObserver(() => window.lengths.add(panel.querySelectorAll(".cg-char").length))
+  .observe(panel, {childList: true, subtree: true});
+"""
 PASTE = "(box, text) => { box.value = text; box.dispatchEvent(new Event('input')); }"
 START = """
 window.began = performance.now();

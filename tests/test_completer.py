@@ -1,0 +1,137 @@
+"""A model behind the Tab key: what it offers, how long it may take, that it can be taken away."""
+
+import pytest
+from conftest import tiny_model
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from compgpt_lib.completer import TabCompleter, complete_with_tab
+from compgpt_lib.generation import complete
+from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.tokenizer import CharTokenizer
+
+TOKENIZER = CharTokenizer("\n abcdefghijklmnopqrst=")
+
+
+@pytest.fixture(scope="module")
+def gpt():
+    return load_pretrained("gpt")
+
+
+@pytest.fixture
+def shell():
+    return InteractiveShell()
+
+
+def press_tab(shell, code, at=None):
+    with provisionalcompleter():
+        return list(shell.Completer.completions(code, len(code) if at is None else at))
+
+
+def applied(code, completion):
+    return code[: completion.start] + completion.text + code[completion.end :]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import num",
+        "import numpy as np\n\n\ndef mean(values):\n    return np.",
+        "import pandas as pd\n",
+        "for i in range(3):\n    ",
+        "x = df.gro",
+        "print(",
+        "a = 'é 😀 \u202e",
+    ],
+)
+def test_offers_stand_beside_ipythons_own_and_fit_the_code(code, gpt, shell):
+    own = {(found.start, found.text) for found in press_tab(shell, code)}
+    tab = complete_with_tab(*gpt, shell=shell, deadline=30)
+    found = press_tab(shell, code)
+    assert own <= {(one.start, one.text) for one in found}
+    offers = tab.offers(code)
+    completed = {code + offer for offer in offers}
+    assert completed and completed <= {applied(code, one) for one in found}
+    labelled = {applied(code, one) for one in found if one.type == "gpt"}
+    assert labelled and labelled <= completed  # what IPython offers as well keeps its own label
+    tab.remove()
+    assert {(one.start, one.text) for one in press_tab(shell, code)} == own
+
+
+def test_the_first_offer_is_the_likeliest_end_of_the_line(gpt, shell):
+    model, tokenizer = gpt
+    tab = complete_with_tab(model, tokenizer, max_new=20, deadline=30, shell=shell)
+    code = "import numpy as np\n\n\ndef mean(values):\n    return np."
+    wanted = complete(model, tokenizer, code, 20, temperature=0, stop="\n")
+    first, *others = tab.offers(code)
+    assert first == wanted.rstrip()
+    assert len(others) == 2 and len({offer[0] for offer in [first, *others]}) == 3
+    assert all(offer and "\n" not in offer and len(offer) <= 20 for offer in [first, *others])
+
+
+def test_lines_above_the_cursor_and_earlier_cells_are_read(gpt, shell):
+    tab = complete_with_tab(*gpt, shell=shell, deadline=30)
+    seen = []
+    tab.offers = lambda code: seen.append(code) or []
+    shell.user_ns["In"] = ["", "import pandas as pd"]
+    press_tab(shell, "df = 1\ndf.gro\nlast", at=len("df = 1\ndf.gro"))
+    assert seen == ["import pandas as pd\n\ndf = 1\ndf.gro"]
+
+
+def test_no_offer_waits_longer_than_the_deadline_and_one_more_character(gpt, shell, monkeypatch):
+    """A clock of its own: each character takes a second."""
+    import compgpt_lib.completer as module
+
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    tab = complete_with_tab(*gpt, deadline=5, max_new=40, shell=shell)
+
+    def slowly(*args, **given):
+        for drawn in original(*args, **given):
+            now[0] += 1
+            yield drawn
+
+    original = module.generate
+    monkeypatch.setattr(module, "generate", slowly)
+    offers = tab.offers("    return self._")
+    assert now[0] == 5 and len(offers) == 1 and len(offers[0]) <= 6
+
+
+def test_registered_again_the_former_goes(gpt, shell):
+    for _ in range(3):
+        tab = complete_with_tab(*gpt, shell=shell)
+    matchers = shell.Completer.custom_matchers
+    assert [matcher.__self__ for matcher in matchers] == [tab]
+    tab.remove()
+    tab.remove()
+    assert not shell.Completer.custom_matchers
+
+
+def test_ipython_before_8_6_passes_the_word_alone(gpt, shell):
+    tab = complete_with_tab(*gpt, deadline=30, shell=shell)
+    shell.Completer.text_until_cursor = "import num"
+    assert tab.match("num") == ["num" + offer for offer in tab.offers("import num")]
+
+
+def test_a_vocabulary_without_a_sign_for_the_unknown(shell):
+    tab = complete_with_tab(tiny_model("gpt"), TOKENIZER, deadline=30, max_new=5, shell=shell)
+    for code in ("ab ÄÖ\u0301 X", "ÄÖ", "", "\n"):
+        assert all(0 < len(offer) <= 5 for offer in tab.offers(code))
+
+
+def test_training_mode_stays(shell):
+    model = tiny_model("gpt").train()
+    complete_with_tab(model, TOKENIZER, shell=shell).offers("abc")
+    assert model.training
+
+
+def test_what_cannot_be_used_is_refused(gpt, shell, monkeypatch):
+    model, tokenizer = gpt
+    with pytest.raises(ValueError, match="call complete_with_tab in a notebook"):
+        complete_with_tab(model, tokenizer)
+    with pytest.raises(ValueError, match="deadline must be above 0 seconds, got 0"):
+        complete_with_tab(model, tokenizer, deadline=0, shell=shell)
+    with pytest.raises(ValueError, match="the tokenizer has 23 characters"):
+        complete_with_tab(model, TOKENIZER, shell=shell)
+    assert not shell.Completer.custom_matchers
+    assert isinstance(complete_with_tab(model, tokenizer, shell=shell), TabCompleter)
