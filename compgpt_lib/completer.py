@@ -77,7 +77,7 @@ class TabCompleter:
             above = asked.full_text.split("\n")[: asked.cursor_line]
             before = "\n".join([*above, asked.text_until_cursor])
             word = re.search(r"\w*\Z", before)[0]  # type: ignore[index]
-        cells = [cell for cell in self.shell.user_ns.get("In", [])[-_CELLS:] if cell]
+        cells = [cell.strip() for cell in self.shell.user_ns.get("In", [])[-_CELLS:] if cell]
         texts = [word + offer for offer in self.offers("\n\n".join([*cells, before]))]
         if isinstance(asked, str):
             return texts

@@ -112,7 +112,7 @@ def cost_table(config: ModelConfig, names: Sequence[str] = tuple(MODELS)) -> pd.
 
 
 def step_seconds(
-    models: Mapping[str, Decoder], batch_size: int = 32, repeats: int = 9, warmup: int = 2
+    models: Mapping[str, Decoder], batch_size: int = 32, repeats: int = 25, warmup: int = 2
 ) -> dict[str, float]:
     """Return each model's median seconds for one training step on random characters.
 

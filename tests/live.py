@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -64,7 +65,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    environment = os.environ | {
+    # Not the tests' own home: chapters open what was trained in the checkout.
+    environment = {key: value for key, value in os.environ.items() if key != "COMPGPT_HOME"} | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "JUPYTER_PREFER_ENV_PATH": "1",
         "JUPYTER_CONFIG_DIR": str(folder / ".config"),
@@ -77,6 +79,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser"]
     command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.token=", "--ServerApp.password="]
     command += [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
+    command += ["--ServerApp.disable_check_xsrf=True"]
     with (folder / "log.txt").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
@@ -106,11 +109,11 @@ class Notebook:
         self.errors: list[str] = []
         self.asked: list[str] = []
 
-    def view(self, label: str) -> Locator:
+    def view(self, label: str, timeout: int = 60_000) -> Locator:
         """Return the view of that name once it is drawn."""
         found = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
         try:
-            found.wait_for(timeout=60_000)
+            found.wait_for(timeout=timeout)
         except Error:
             self.keep("failed")
             raise
@@ -141,13 +144,16 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
     def opened(name: str, *cells: str, source: Path | None = None, dark: bool = False) -> Notebook:
         path = folder / f"{name}.ipynb"
         if source:
-            shutil.copy(source, path)
+            notebook = nbformat.read(source, as_version=4)
+            for cell in notebook.cells:
+                if cell.cell_type == "code":  # what is seen must come from this run
+                    cell.outputs, cell.execution_count = [], None
         else:
             notebook = nbformat.v4.new_notebook(
                 cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
                 metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
             )
-            nbformat.write(notebook, path)
+        nbformat.write(notebook, path)
         themes = folder / ".settings" / "@jupyterlab" / "apputils-extension"
         theme = "JupyterLab Dark" if dark else "JupyterLab Light"
         (themes / "themes.jupyterlab-settings").write_text(f'{{"theme": "{theme}"}}')
@@ -177,3 +183,8 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
     yield opened
     for page in pages:
         page.close()
+    with urllib.request.urlopen(f"{address}/api/kernels", timeout=20) as answer:
+        kernels = json.load(answer)
+    for kernel in kernels:
+        end = urllib.request.Request(f"{address}/api/kernels/{kernel['id']}", method="DELETE")
+        urllib.request.urlopen(end, timeout=60).close()

@@ -342,35 +342,107 @@ def test_playground(open_notebook):
     checked(notebook, view)
 
 
-def test_in_its_chapter(open_notebook):
-    (chapter,) = (LIBRARY.parent / "notebooks").glob("02_*.ipynb")
-    notebook = open_notebook("chapter_02", source=chapter)
-    view = notebook.view("attention explorer")
-    shown = view.locator("textarea").input_value()
-    seen = trace(*shipped("gpt", shown)[::2])
-    look(view, 50)
-    weight = view.locator(".cg-weight")
-    place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
-    assert place[0] == 50
-    assert number(weight) == pytest.approx(float(seen.attention["blocks.0"][0][*place]), abs=1e-4)
-    notebook.keep("chapter_02")
-    checked(notebook, view)
+CHAPTERS = {
+    "02": ["attention explorer"],
+    "03": ["playground"],
+    "04": ["branch explorer"],
+    "05": ["dimension explorer"],
+    "06": ["attention explorer", "dimension explorer"],
+    "07": ["attention explorer", "playground"],
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_in_their_chapters(open_notebook, chapter):
+    (source,) = (LIBRARY.parent / "notebooks").glob(f"{chapter}_*.ipynb")
+    notebook = open_notebook(f"chapter_{chapter}", source=source)
+    for name in CHAPTERS[chapter]:
+        view = notebook.view(name, timeout=600_000)  # where nothing was trained before
+        text = view.locator("textarea").input_value()
+        if name == "attention explorer":
+            panel = view.locator("[data-model]").first
+            model, _, ids = shipped(panel.get_attribute("data-model"), text)
+            look(view, 50)
+            weight = panel.locator(".cg-weight")
+            place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
+            wanted = next(iter(trace(model, ids).attention.values()))[0][*place]
+            assert place[0] == 50 and number(weight) == pytest.approx(float(wanted), abs=1e-4)
+        elif name == "branch explorer":
+            model, _, ids = shipped("p-gpt", text)
+            look(view, 30)
+            wanted = trace(model, ids).logits[29, ids[30]]
+            assert number(view.locator(".cg-logit")) == pytest.approx(float(wanted), abs=2e-3)
+        elif name == "dimension explorer":
+            model, _, ids = shipped("lc-gpt" if chapter == "05" else "cc-gpt", text)
+            slider = view.get_by_label("stage", exact=True)
+            slider.focus()
+            notebook.page.keyboard.press("End")
+            look(view, 30)
+            wanted = trace(model, ids).logits[29].softmax(-1)[ids[30]]
+            assert number(view.locator(".cg-came")) == pytest.approx(float(wanted), abs=1e-3)
+        else:
+            panel = view.locator("[data-model]").first
+            before = panel.locator(".cg-code").text_content()
+            view.get_by_label("seed").fill("5")
+            view.get_by_role("button", name="Write").click()
+            view.and_(notebook.page.locator('[data-writing="false"]')).wait_for(timeout=60_000)
+            panel.locator(f'[data-at="{len(text) + 3}"]').hover()
+            assert 0 < number(panel.locator(".cg-p")) <= 1
+            assert panel.locator(".cg-code").text_content() != before
+        view.scroll_into_view_if_needed()
+        notebook.keep(f"chapter_{chapter}_{name.split()[0]}")
+        checked(notebook, view)
+
+
+def test_tab_offers_what_the_model_would_write(open_notebook):
+    ask = "complete_with_tab(*models['gpt'])"
+    setup = SETUP + "from compgpt_lib.completer import complete_with_tab\n"
+    notebook = open_notebook("tab", setup, ask, "1 + 1", "")
+    page = notebook.page
+    page.locator(".jp-OutputArea-output", has_text="TabCompleter(gpt").wait_for(timeout=60_000)
+    model, tokenizer, _ = shipped("gpt")
+    page.locator(".jp-CodeCell .cm-content").last.click()
+    page.keyboard.type("import numpy as np")
+    page.keyboard.press("Enter")
+    page.keyboard.type("values = np.ar")
+    page.keyboard.press("Tab")
+    listed = page.locator(".jp-Completer-item")
+    listed.first.wait_for(timeout=20_000)
+    page.wait_for_timeout(300)
+    notebook.keep("tab")
+    cells = [setup.strip(), ask, "1 + 1", "import numpy as np\nvalues = np.ar"]
+    first = complete(model, tokenizer, "\n\n".join(cells)[-88:], 40, temperature=0, stop="\n")
+    items = listed.all_inner_texts()
+    assert any(f"ar{first.rstrip()}" in item and "gpt" in item.split() for item in items), items
+    assert any("argmax" in item.split() for item in items)  # IPython's own
+    page.locator(".jp-Completer-item", has_text=f"ar{first.rstrip()}").first.click()
+    cell = page.locator(".jp-CodeCell .cm-content").last
+    assert cell.inner_text().rstrip().endswith(f"values = np.ar{first.rstrip()}")
+    assert notebook.errors == []
 
 
 VIEWS = {
     "attention explorer": "explore_attention(models['gpt'][0], tokenizer, text)",
     "branch explorer": "explore_branches(*models['p-gpt'], text)",
     "dimension explorer": "explore_dimensions(models['lc-gpt'][0], tokenizer, windows, text)",
+    "playground": "playground({name: pair[0] for name, pair in models.items()}, tokenizer, text)",
 }
 
 
 def test_hostile_and_endless_text_in_the_dark_theme(open_notebook):
     notebook = open_notebook("hostile", SETUP, *VIEWS.values(), dark=True)
+
+    def settled(view):
+        if (write := view.get_by_role("button", name="Write")).count():
+            write.click()
+            view.and_(notebook.page.locator('[data-writing="false"]')).wait_for(timeout=60_000)
+        notebook.settled(view)
+
     for name in VIEWS:
         view = notebook.view(name)
         box = view.locator("textarea")
         box.fill(HOSTILE)
-        notebook.settled(view)
+        settled(view)
         signs = view.locator(".cg-code").first.locator(".cg-char").all_inner_texts()
         assert "".join(signs[:8]) == "<script>" and "U+202E" in signs and "◌\u0301" in signs
         assert view.locator(".cg-unknown").count() > 0
@@ -378,14 +450,18 @@ def test_hostile_and_endless_text_in_the_dark_theme(open_notebook):
         notebook.keep(f"hostile_{name.split()[0]}")
         # As a paste does it; Playwright's own typing of 17,000 lines takes Chromium a minute.
         box.evaluate(PASTE, "x = 1\n" * 17_000)
-        notebook.settled(view)
+        settled(view)
         assert "102,000 characters were given" in view.locator(".cg-notice").text_content()
-        assert view.locator(".cg-code").first.locator("[data-at]").count() in (128, 129)
+        assert view.locator(".cg-code").first.locator("[data-at]").count() in (
+            128,
+            129,
+            128 + 120,  # what the playground has written
+        )
         box.fill("")
-        notebook.settled(view)
+        settled(view)
         assert "text must have at least one character" in view.locator(".cg-error").text_content()
         box.fill("a = 1")
-        notebook.settled(view)
+        settled(view)
         checked(notebook, view)
     assert notebook.page.evaluate("document.body.dataset.hacked") is None
     assert notebook.page.locator("img[src=x]").count() == 0
