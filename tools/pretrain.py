@@ -16,7 +16,7 @@ from compgpt_lib.evaluation import bits_per_character, completion_scores, mean_l
 from compgpt_lib.files import write_text
 from compgpt_lib.models import MODELS, ParallelGPT, build, describe, load, write_safetensors
 from compgpt_lib.pretrained import MANIFEST, TOKENIZER
-from compgpt_lib.training import Run, run_folder, train
+from compgpt_lib.training import Run, native_precision, run_folder, train
 
 RECIPE = TrainConfig.preset(
     "laptop",
@@ -101,8 +101,13 @@ def ship(count: int = 300, windows: int = 1024) -> None:
             name=name,
             parameters=model.parameter_count(),
             **model.config.as_dict(),
-            **{key: value for key, value in RECIPE.as_dict().items() if key != "seed"},
+            **{
+                key: value
+                for key, value in RECIPE.as_dict().items()
+                if key not in ("seed", "precision")
+            },
             seed=SEEDS[name],
+            precision=f"{native_precision(run.model.device)} autocast",
             data=f"{len(corpus.train):,} characters of "
             + ", ".join(f"{k} {v}" for k, v in made["packages"].items())
             + f" as installed, and {len(corpus.valid):,} held out by whole file (text sha256 {made['sha256']['train'][:12]}...)",

@@ -52,7 +52,7 @@ function render({ model, el: parent }) {
   const focus = makeFocus(() => markLens());
   const stage = el("div", { class: "cg-readout cg-stage", "aria-live": "polite" });
   const pointed = el("div", { class: "cg-readout" });
-  const map = el("svg", { class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, role: "img", "aria-label": "characters on the first two principal components" });
+  const map = el("svg", { class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": initial.points.length - 1, "aria-label": "characters on the first two principal components" });
   const charts = el("div", { class: "cg-panels" });
   const legend = el("div", { class: "cg-thumbs", role: "group", "aria-label": "classes shown" });
   const lens = el("div");
@@ -74,11 +74,28 @@ function render({ model, el: parent }) {
     map.append(node);
     return node;
   });
+  let chosen = -1;
+  function point(which) {
+    points[chosen]?.classList.remove("cg-chosen");
+    chosen = which;
+    points[which].classList.add("cg-chosen");
+    const { sign, before } = initial.points[which];
+    const kind = initial["class names"][initial.kinds[which]];
+    clear(pointed, glyph(sign), ` (${kind}) after `, el("code", {}, before || "the start"));
+    map.setAttribute("aria-valuenow", which);
+    map.setAttribute("aria-valuetext", `${sign} (${kind}) after ${before || "the start"}`);
+  }
   map.addEventListener("pointermove", (event) => {
     const which = event.target.dataset?.point;
-    if (which === undefined) return;
-    const point = initial.points[which];
-    clear(pointed, glyph(point.sign), ` (${initial["class names"][initial.kinds[which]]}) after `, el("code", {}, point.before || "the start"));
+    if (which !== undefined) point(Number(which));
+  });
+  map.addEventListener("keydown", (event) => {  // the next one of those shown
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    let next = chosen + step;
+    while (points[next]?.style.display === "none") next += step;
+    if (points[next]) point(next);
   });
   initial["class names"].forEach((name, kind) => {
     const [color, shape] = LOOKS[kind];

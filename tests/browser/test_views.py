@@ -11,6 +11,7 @@ from compgpt_lib import measures
 from compgpt_lib.generation import complete, draws
 from compgpt_lib.introspection import trace
 from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.widgets import explore_dimensions
 from compgpt_lib.widgets.view import sign
 
 pytestmark = pytest.mark.slow
@@ -261,6 +262,16 @@ def test_dimensions(open_notebook, name):
             notebook.keep(f"dimensions_{name}")
         notebook.page.keyboard.press("ArrowRight")
     assert len(places) == len(stages)  # the points moved
+    # The arrow keys walk over the points of the map, as the pointer does.
+    plot = view.get_by_label("characters on the first two principal components")
+    plot.focus()
+    said = []
+    for _ in range(3):
+        notebook.page.keyboard.press("ArrowRight")
+        said.append(plot.get_attribute("aria-valuetext"))
+    points = explore_dimensions(model, tokenizer, windows, TEXT).answer["points"][:3]
+    assert [line.split(" (")[0] for line in said] == [point["sign"] for point in points]
+    assert view.locator(".cg-chosen").get_attribute("data-point") == "2"
     letter = view.locator('[data-kind="0"]')
     letter.click()
     hidden = view.locator("path.cg-point").evaluate_all(
