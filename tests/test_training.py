@@ -40,10 +40,12 @@ def same(a: training.Run, b: training.Run) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_model_learns(corpus, name):
-    config = short_run(steps=60, learning_rate=1e-2, batch_size=16, eval_every=20, eval_windows=32)
+    # At 1e-2 a gpt this small can stay on the plateau of knowing how often each character occurs.
+    config = short_run(steps=200, learning_rate=3e-3, batch_size=16, eval_every=20, eval_windows=32)
     run = train(fresh(corpus, name, 0.0), corpus, config, progress=False)
     losses = run.history.valid_loss
-    assert run.finished and losses.iloc[-1] < losses.iloc[0] < math.log(len(corpus.tokenizer)) + 0.5
+    assert run.finished and losses.iloc[0] < math.log(len(corpus.tokenizer)) + 0.5
+    assert losses.iloc[-1] < losses.iloc[0] - 0.3
     assert not run.model.training
 
 
