@@ -10,7 +10,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks bench soak paper pretrain wheel clean
+.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain wheel clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -20,7 +20,7 @@ help: ## show the targets
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,data,test]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,data,course,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -45,6 +45,10 @@ test: check ## everything: check, the stored outputs of the notebooks, slow test
 
 notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
 	@$(BIN)/python tools/chapters.py save
+
+assignments: .venv/.stamp ## check and release the assignments; with SUBMISSIONS=folder grade them
+	@$(BIN)/python tools/assignments.py release
+	@$(if $(SUBMISSIONS),$(BIN)/python tools/assignments.py grade "$(SUBMISSIONS)")
 
 bench: .venv/.stamp ## measure every claim of speed, write the README's table (ten minutes)
 	@$(BIN)/python benchmarks/bench.py --write

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.models import build
@@ -91,6 +93,38 @@ class Exercise:
         source = textwrap.dedent(inspect.getsource(self.solution)).rstrip()
         fold = f"<details><summary>Solution</summary>\n\n```python\n{source}\n```\n\n</details>"
         display(Markdown(fold))
+
+
+class _Refuse(TorchFunctionMode):
+    """Torch's own functions, compiled ones too, raise where an answer calls them."""
+
+    def __init__(self, barred: set[Any]) -> None:
+        super().__init__()
+        self.barred = barred
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.barred:
+            raise RuntimeError(f"{func.__name__} is barred here: write it by hand")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def by_hand(*barred: Callable[..., Any]) -> Iterator[None]:
+    """Let what an answer is to write by hand refuse to work, by whatever name it was imported."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("that function is barred here: write it by hand")
+
+    own = [one for one in barred if getattr(one, "__module__", "").startswith("compgpt_lib")]
+    code = [one.__code__ for one in own]
+    try:
+        for one in own:
+            one.__code__ = refuse.__code__.replace(co_freevars=one.__code__.co_freevars)
+        with _Refuse(set(barred)):
+            yield
+    finally:
+        for one, before in zip(own, code, strict=True):
+            one.__code__ = before
 
 
 def _short(value: Any) -> str:

@@ -71,6 +71,49 @@ def test_right_answers_come_in_many_kinds():
     assert EXERCISES["inputs_and_targets"].verdict(lambda w: [w[:-1], w[1:]])[0]
 
 
+def barred(call) -> bool:
+    try:
+        call()
+    except RuntimeError as error:
+        assert "barred here: write it by hand" in str(error)
+        return True
+    return False
+
+
+def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
+    import torch.nn.functional as F
+    from torch.nn.functional import layer_norm as theirs
+
+    from compgpt_lib.layers import CausalAttention
+
+    layer, x = CausalAttention(8, 2, 0.0).eval(), torch.randn(1, 3, 8)
+    kept = layer.pattern
+    wanted = layer(x)
+    calls = {
+        "layer": lambda: layer(x),
+        "method kept": lambda: kept(x[None], x[None]),
+        "function kept": lambda: theirs(x, (8,)),
+        "module": lambda: torch.nn.LayerNorm(8)(x),
+        "fused": lambda: F.scaled_dot_product_attention(x, x, x),
+        "backward": lambda: (x * torch.ones(1, requires_grad=True)).sum().backward(),
+    }
+    with pytest.raises(ZeroDivisionError):  # whatever happens inside, all is put back
+        with lessons.by_hand(
+            CausalAttention.forward,
+            CausalAttention.pattern,
+            F.layer_norm,
+            F.scaled_dot_product_attention,
+            torch.Tensor.backward,
+        ):
+            assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(
+                calls, True
+            )
+            assert not barred(lambda: (x @ x.mT).softmax(-1))
+            _ = 1 / 0
+    assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(calls, False)
+    assert torch.equal(layer(x), wanted)
+
+
 NONSENSE = {
     "ragged": [[1], [1, 2]],
     "dict": {},

@@ -1,0 +1,132 @@
+"""What students hand in: wrong answers and worse, each with the points that it is to get.
+
+A mutant is `cell: (old, new)`, a replacement in the solution, or `cell: new`, another cell.
+"""
+
+READS_THE_TESTS = """
+import glob
+import os
+
+found = [
+    open(path, errors="ignore").read()
+    for folder in (".", "..", "../..", "../../..")
+    for path in glob.glob(f"{folder}/**/*.ipynb", recursive=True)
+]
+print(sum("BEGIN HIDDEN" in text for text in found))
+"""
+LOOP = "while True:\n    pass"
+EXIT = "import os\n\nos._exit(0)"
+LOUD = "print('x' * 100_000_000)"
+FULL = {"1_characters": 30, "2_attention": 30, "3_branches": 30, "4_compression": 30}
+# The first task of each: its cell, its points.
+FIRST = {
+    "1_characters": ("vocabulary", 4),
+    "2_attention": ("weights", 12),  # attention stands on it
+    "3_branches": ("mix", 4),
+    "4_compression": ("linear", 4),
+}
+
+MUTANTS = {
+    "1_characters": {
+        "unsorted": ({"vocabulary": ("sorted(set(text))", "list(dict.fromkeys(text))")}, 26),
+        "no error for nothing": ({"vocabulary": ("if not text:", "if False:")}, 28),
+        "ids from one": ({"encode": ("enumerate(characters)", "enumerate(characters, 1)")}, 25),
+        "unknown ignored": ({"encode": ("if character not in ids:", "if False:")}, 27),
+        "decode as list": ({"decode": ('"".join(', "list(")}, 27),
+        "split by name": ({"split": ("files[name], []", "name, []")}, 27),
+        "windows too many": ({"windows": ("(len(ids) - 1) // T", "len(ids) // T")}, 27),
+        "targets are inputs": ({"windows": ("ids[1 : count * T + 1]", "ids[: count * T]")}, 24),
+        "no smoothing": ({"unigram": ("minlength=V) + 1", "minlength=V)")}, 27),
+        "in bits": ({"unigram": ("-np.log(", "-np.log2(")}, 24),
+        "imports the tokenizer": (
+            {
+                "encode": "from compgpt_lib.tokenizer import CharTokenizer\n\n\n"
+                "def encode(text, characters):\n"
+                '    return CharTokenizer("".join(characters)).encode(text)'
+            },
+            27,
+        ),
+    },
+    "2_attention": {
+        "scaled by e": ({"scores": ("math.sqrt(q.shape[-1])", "q.shape[-1]")}, 22),
+        "not scaled": ({"scores": (" / math.sqrt(q.shape[-1])", "")}, 22),
+        "no mask": ({"weights": ("triu(1)", "triu(99)")}, 18),
+        "masked after softmax": (
+            {"weights": ("s.masked_fill(future, -math.inf).softmax(-1)", "s.softmax(-1).tril()")},
+            18,
+        ),
+        "wrong axis": ({"weights": ("softmax(-1)", "softmax(-2)")}, 18),
+        "heads not split": (
+            {"attention": (".reshape(B, T, h, d // h)", ".reshape(B, T, 1, d)")},
+            26,
+        ),
+        "output forgotten": ({"attention": (" @ U.T + u", "")}, 26),
+        "variance over N - 1": (
+            {"norm": ("centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)")},
+            28,
+        ),
+        "pre-norm": ({"block": ("norm1(x + attend(x))", "x + attend(norm1(x))")}, 27),
+        "looks at one place": ({"future": ("range(1, T)", "range(T - 1, T)")}, 27),
+        "torch's attention": (
+            {
+                "attention": (
+                    "causal_weights(scores(q, k)) @ v",
+                    "torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)",
+                )
+            },
+            26,
+        ),
+        "torch's layer norm": (
+            {
+                "norm": "from torch.nn.functional import layer_norm as theirs\n\n\n"
+                "def layer_norm(x, g, b, eps=1e-5):\n"
+                "    return theirs(x, (x.shape[-1],), g, b, eps)"
+            },
+            28,
+        ),
+    },
+    "3_branches": {
+        "added": ({"mix": ("w * o1 + (1 - w) * o2", "o1 + o2")}, 26),
+        "swapped": ({"mix": ("w * o1 + (1 - w) * o2", "(1 - w) * o1 + w * o2")}, 28),
+        "w cannot learn": ({"mix": ("return w", "w = float(w)\n    return w")}, 28),
+        "one embedding": ({"count": ("2 * (V * d", "(V * d")}, 24),
+        "all blocks twice": ({"count": ("(L // 2)", "L")}, 24),
+        "no bias": ({"count": ("d * V + V + 1", "d * V + 1")}, 24),
+        "unweighted parts": ({"parts": ("w * (o1 @ H.T)", "(o1 @ H.T)")}, 22),
+        "bias in a part": ({"parts": ("w * (o1 @ H.T),", "w * (o1 @ H.T) + b,")}, 25),
+        "alone with weight": ({"alone": ("loss(o1)", "loss(w * o1)")}, 27),
+        "slope without targets": ({"slope": ("(p - y)", "p")}, 27),
+        "slope by autograd": (
+            {
+                "slope": "def slope(o1, o2, w, H, b, targets):\n"
+                "    w = torch.tensor(w, requires_grad=True)\n"
+                "    z = (w * o1 + (1 - w) * o2) @ H.T + b\n"
+                "    torch.nn.functional.cross_entropy(z, targets).backward()\n"
+                "    return float(w.grad)"
+            },
+            27,
+        ),
+    },
+    "4_compression": {
+        "no shift": ({"linear": ("x @ A.T + a", "x @ A.T")}, 28),
+        "torch's linear": (
+            {"linear": ("x @ A.T + a", "torch.nn.functional.linear(x, A, a)")},
+            28,
+        ),
+        "padded on the right": (
+            {"conv": ("(x.new_zeros(B, k - 1, d), x)", "(x, x.new_zeros(B, k - 1, d))")},
+            26,
+        ),
+        "kernel turned round": ({"conv": ("K[:, :, j]", "K[:, :, k - 1 - j]")}, 26),
+        "never narrower": ({"saving": ("d // 2**stage", "d")}, 27),
+        "no compression counted": ({"saving": ("if stage < stages - 1", "if False")}, 27),
+        "largest that fits": (
+            {"baseline": ("candidates[name][1], default", "-candidates[name][0], default")},
+            27,
+        ),
+        "budget ignored": ({"baseline": ("if parameters <= budget", "")}, 24),
+        "no yardstick": ({"verdict": ("abs(apart) <= yardstick", "apart == 0")}, 26),
+        "one seed is enough": ({"verdict": ("< 2:", "< 1:")}, 22),
+        "their range only": ({"verdict": ("in (ours, theirs))", "in (theirs,))")}, 26),
+    },
+}

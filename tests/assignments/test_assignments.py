@@ -1,0 +1,178 @@
+"""Grading as an instructor fears it: every submission gets its points, none stops the others."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from bank import EXIT, FIRST, FULL, LOOP, LOUD, MUTANTS, READS_THE_TESTS
+from nbgrader.preprocessors import ClearSolutions  # noqa: F401 - nbgrader must be there
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "assignments.py"
+SOURCE = ROOT / "notebooks" / "assignments" / "source"
+MARKS = ("### BEGIN SOLUTION", "### END SOLUTION", "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS")
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def by_id(notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+    return {
+        cell.metadata.nbgrader.grade_id: cell
+        for cell in notebook.cells
+        if "nbgrader" in cell.metadata
+    }
+
+
+def tool(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=1800)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("course")
+    done = tool("release", "--out", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def solved(out: Path, name: str) -> nbformat.NotebookNode:
+    """A student's notebook with every task solved, made from what students get."""
+    notebook = read(out / "course" / "release" / name / f"{name}.ipynb")
+    source = by_id(read(SOURCE / name / f"{name}.ipynb"))
+    for grade_id, cell in by_id(notebook).items():
+        if cell.metadata.nbgrader.solution:
+            lines = source[grade_id].source.split("\n")
+            cell.source = "\n".join(line for line in lines if line.strip() not in MARKS)
+    return notebook
+
+
+def changed(notebook, mutant):
+    cells = by_id(notebook)
+    for grade_id, change in mutant.items():
+        if isinstance(change, tuple):
+            old, new = change
+            assert old in cells[grade_id].source, (grade_id, old)
+            change = cells[grade_id].source.replace(old, new)
+        cells[grade_id].source = change
+    return notebook
+
+
+def hostile(out: Path, name: str) -> dict[str, tuple[nbformat.NotebookNode, int]]:
+    """The same bad behaviour in every assignment."""
+    first, points = FIRST[name]
+    full = FULL[name]
+
+    def bad(text):
+        return changed(solved(out, name), {first: text})
+
+    stub = by_id(read(out / "course" / "release" / name / f"{name}.ipynb"))[first].source
+    cheat = bad(stub)
+    for side in ("visible", "hidden"):
+        by_id(cheat)[f"{first}-{side}"].source = "assert True"
+    deleted = solved(out, name)
+    deleted.cells = [
+        cell
+        for cell in deleted.cells
+        if cell.metadata.get("nbgrader", {}).get("grade_id") != f"{first}-hidden"
+    ]
+    doubled = solved(out, name)
+    place = next(
+        index
+        for index, cell in enumerate(doubled.cells)
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == first
+    )
+    again = nbformat.from_dict(json.loads(json.dumps(doubled.cells[place])))
+    again["id"] = "again"
+    doubled.cells.insert(place + 1, again)
+    loud = solved(out, name)
+    by_id(loud)[first].source += f"\n\n\n{LOUD}"
+    return {
+        "solution": (solved(out, name), full),
+        "stub": (read(out / "course" / "release" / name / f"{name}.ipynb"), 0),
+        "infinite loop": (bad(LOOP), full - points),
+        "exits the kernel": (bad(EXIT), 0),
+        "edited tests": (cheat, full - points),
+        "deleted test": (deleted, full),  # nbgrader puts it back
+        "doubled cell": (doubled, full),
+        "prints 100 MB": (loud, full),
+        "reads the tests": (bad(READS_THE_TESTS), full - points),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL)
+def test_every_submission_gets_its_points(name, released, tmp_path):
+    given = hostile(released, name)
+    for title, (mutant, points) in MUTANTS[name].items():
+        given[title] = (changed(solved(released, name), mutant), points)
+    folder = tmp_path / "handed in"
+    for title, (notebook, _) in given.items():
+        place = folder / title.replace(" ", "_").replace("'", "")
+        place.mkdir(parents=True)
+        called = "my work (final) (2).ipynb" if title == "solution" else f"{name}.ipynb"
+        nbformat.write(notebook, place / called)
+    for title, text in {"no notebook": "{", "something else": '{"cells": []}'}.items():
+        (folder / title.replace(" ", "_")).mkdir()
+        (folder / title.replace(" ", "_") / f"{name}.ipynb").write_text(text)
+    out = tmp_path / "out"
+    done = tool("grade", folder, "--out", out, "--timeout", 10)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(out / "grades.csv", dtype={"problem": str}).set_index("student_id")
+    wanted = {
+        title.replace(" ", "_").replace("'", ""): points for title, (_, points) in given.items()
+    }
+    found = table["score"].to_dict()
+    assert {key: found.get(key) for key in wanted} == wanted
+    assert found["no_notebook"] == found["something_else"] == 0
+    said = set(table.index[table["problem"].notna()])
+    assert said == {"no_notebook", "something_else", "exits_the_kernel"}, table["problem"].to_dict()
+    for key in set(wanted) - said:
+        assert list((out / "course" / "feedback" / key / name).glob("*.html")), key
+    reads = {"yes"} if name == "4_compression" else set()
+    assert set(table.loc[["solution"], "to read"].dropna()) == reads
+
+
+@pytest.mark.slow
+def test_what_students_get_holds_no_answer(released):
+    for name in FULL:
+        source = by_id(read(SOURCE / name / f"{name}.ipynb"))
+        text = (released / "course" / "release" / name / f"{name}.ipynb").read_text()
+        assert not any(mark[4:] in text for mark in MARKS)
+        given = by_id(nbformat.reads(text, as_version=4))
+        assert set(given) == set(source)
+        everything = "\n".join(cell.source for cell in given.values())
+        for cell in source.values():
+            if "### BEGIN" not in cell.source:
+                continue
+            inside = cell.source.split("### BEGIN")[1].split("### END")[0].split("\n")[1:]
+            for line in inside:
+                if len(line.strip()) > 24:
+                    assert line.strip() not in everything, line
+
+
+def test_sources_are_whole():
+    assert sorted(path.name for path in SOURCE.iterdir()) == sorted(FULL)
+    for name in FULL:
+        notebook = read(SOURCE / name / f"{name}.ipynb")
+        nbformat.validate(notebook)
+        cells = by_id(notebook)
+        points = sum(cell.metadata.nbgrader.get("points", 0) for cell in cells.values())
+        written = sum(
+            cell.metadata.nbgrader.points
+            for cell in cells.values()
+            if cell.cell_type == "markdown" and cell.metadata.nbgrader.grade
+        )
+        assert points - written == FULL[name] and f"**{points} points**" in notebook.cells[0].source
+        assert len(MUTANTS[name]) >= 10
+        for cell in cells.values():
+            about = cell.metadata.nbgrader
+            if about.grade and cell.cell_type == "code":
+                assert about.points > 0 and about.locked
+            assert not cell.get("outputs")
