@@ -67,7 +67,7 @@ def release(out: Out = Path("runs/assignments")) -> None:
     """Check that each source notebook passes its own tests, and write what students get."""
     api = course(out)
     for name in tqdm(names(), desc="assignments"):
-        found = Validator().validate(str(SOURCE / name / f"{name}.ipynb"))
+        found = Validator(config=api.config).validate(str(SOURCE / name / f"{name}.ipynb"))
         if found:
             raise typer.BadParameter(f"{name} does not pass its own tests: {found}")
         tell(api.generate_assignment(name, force=True, create=True), name)
@@ -99,8 +99,9 @@ def grade(
             done = {"success": False, "log": repr(error)}
         if not done["success"]:
             problems[student, name] = last_line(done)
+            shutil.rmtree(Path(api.coursedir.root) / "feedback" / student / name, True)
     table = grades(api, problems)
-    table.to_csv(out / "grades.csv", index=False)
+    write_text(out / "grades.csv", table.to_csv(index=False))
     print(table.to_string(index=False))
     print(f"\ngrades: {out / 'grades.csv'}; feedback: {Path(api.coursedir.root) / 'feedback'}")
 
@@ -181,6 +182,8 @@ def grades(api: NbGraderAPI, problems: dict[tuple[str, str], str]) -> pd.DataFra
     keys = list(zip(table["student_id"], table["assignment"], strict=True))
     table["to read"] = ["yes" if unread.get(key) else "" for key in keys]
     table["problem"] = [problems.pop(key, "") for key in keys]
+    # The gradebook keeps what an earlier submission got; this one got nothing.
+    table.loc[table["problem"] != "", "score"] = 0.0
     table = table[[key in unread or bool(table["problem"][i]) for i, key in enumerate(keys)]]
     columns = ["student_id", "assignment", "score", "max_score", "to read", "problem"]
     rest = [[student, name, 0.0, None, "", said] for (student, name), said in problems.items()]

@@ -140,6 +140,31 @@ def test_every_submission_gets_its_points(name, released, tmp_path):
 
 
 @pytest.mark.slow
+def test_graded_again_the_newer_submission_counts(released, tmp_path):
+    name = "1_characters"
+    given = {
+        "better": ({}, 30),
+        "worse": ({"vocabulary": LOOP}, 26),
+        "broken": ({"vocabulary": EXIT}, 0),
+    }
+    for turn in range(2):
+        for student, (mutant, _) in given.items():
+            place = tmp_path / "handed in" / student
+            place.mkdir(parents=True, exist_ok=True)
+            stub = read(released / "course" / "release" / name / f"{name}.ipynb")
+            first = stub if student == "better" else solved(released, name)
+            notebook = changed(solved(released, name), mutant) if turn else first
+            nbformat.write(notebook, place / "work.ipynb")
+        done = tool("grade", tmp_path / "handed in", "--out", tmp_path / "out", "--timeout", 5)
+        assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "out" / "grades.csv").set_index("student_id")
+    assert table["score"].to_dict() == {student: points for student, (_, points) in given.items()}
+    assert "DeadKernelError" in table.loc["broken", "problem"]
+    feedback = tmp_path / "out" / "course" / "feedback"
+    assert {path.parents[1].name for path in feedback.rglob("*.html")} == {"better", "worse"}
+
+
+@pytest.mark.slow
 def test_what_students_get_holds_no_answer(released):
     for name in FULL:
         source = by_id(read(SOURCE / name / f"{name}.ipynb"))
