@@ -339,11 +339,13 @@ def test_playground(open_notebook):
 
     # Stop is heard: what was written stays, and no more comes. Locked, the place stays.
     view.locator("textarea").press("Control+Enter")
-    page.wait_for_function(
-        "document.querySelectorAll('[data-model=gpt] .cg-char').length > 40", timeout=30_000
+    page.wait_for_function(  # not the text of the last time, which stands until the new one comes
+        """() => { const n = document.querySelectorAll('[data-model=gpt] .cg-char').length;
+                   return 40 < n && n < 200; }""",
+        timeout=30_000,
     )
     view.get_by_role("button", name="Stop").click()
-    page.wait_for_timeout(600)
+    page.wait_for_timeout(1500)
     kept = text_of("gpt")
     page.wait_for_timeout(600)
     assert text_of("gpt") == kept and len(kept) < len(wanted("gpt", prompt, **settings))
