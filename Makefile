@@ -10,7 +10,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain wheel clean
+.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain colab book clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -65,9 +65,11 @@ pretrain: .venv/.stamp ## train the models that the kit ships, and write data/pr
 	@$(BIN)/python tools/pretrain.py train
 	@$(BIN)/python tools/pretrain.py ship
 
-wheel: .venv/.stamp ## build dist/compgpt-*.whl, to upload to Colab
-	@rm -rf build
-	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
+colab: .venv/.stamp ## build dist/compgpt-colab.zip: wheel and notebooks, for Colab
+	@$(BIN)/python tools/colab.py
+
+book: .venv/.stamp ## build dist/book, a website of the chapters, and check its links
+	@$(BIN)/python tools/book.py
 
 clean: ## remove what was built: .venv, runs, corpora, caches
 	rm -rf .venv runs data/corpora dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

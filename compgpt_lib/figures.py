@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,11 +11,16 @@ import numpy as np
 import pandas as pd
 from IPython.display import display
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from torch import nn
 
 from compgpt_lib import checks
 from compgpt_lib.introspection import Trace
+from compgpt_lib.layers import ConvCompression, DecoderBlock, LinearCompression
 from compgpt_lib.measures import spectrum
+from compgpt_lib.models import Decoder, ParallelGPT, is_model
 
 # Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
 STYLES = {
@@ -25,6 +32,28 @@ STYLES = {
     "gpt, 2 blocks": ("#999999", "-"),
 }
 _SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
+
+
+class Picture:
+    """A figure with what it shows in words, for those who cannot see it: its `alt` text."""
+
+    def __init__(self, figure: Figure, alt: str) -> None:
+        checks.of_kind("figure", figure, Figure, "a figure of matplotlib")
+        checks.of_kind("alt", alt, str, "what the figure shows, in words")
+        if not alt.strip():
+            raise ValueError("alt must say what the figure shows, got nothing")
+        plt.close(figure)  # or the notebook would show it twice
+        self.figure, self.alt = figure, alt
+
+    def __repr__(self) -> str:
+        return "Picture({:.0f} x {:.0f})".format(*(100 * self.figure.get_size_inches()))
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        with io.BytesIO() as file:
+            self.figure.savefig(file, format="png", dpi=80, bbox_inches="tight")
+            picture = base64.b64encode(file.getvalue()).decode()
+        data = {"text/plain": repr(self), "image/png": picture}
+        return data, {"image/png": {"alt": self.alt}}
 
 
 def visible(character: str) -> str:
@@ -42,7 +71,7 @@ def loss_curves(
     title: str = "",
     against: str = "tokens",
     loss: str = "valid_loss",
-) -> Figure:
+) -> Picture:
     """Draw the losses of several runs, in nats per character, against a column of their history."""
     checks.of_kind("histories", histories, Mapping, "a dict from names to histories")
     for history in histories.values():
@@ -56,9 +85,18 @@ def loss_curves(
     units = {"tokens": "characters seen", "seconds": "seconds of training", "step": "step"}
     axes.set(xlabel=units.get(against, against), ylabel="loss (nats per character)", title=title)
     axes.grid(alpha=0.3)
-    axes.legend()
-    plt.close(figure)  # the caller shows it, once
-    return figure
+    if histories:
+        axes.legend()
+    runs = ", ".join(f"{name} {_way(history[loss])}" for name, history in histories.items())
+    return Picture(
+        figure, f"Loss in nats per character against {units.get(against, against)}: {runs}"
+    )
+
+
+def _way(values: pd.Series) -> str:
+    return (
+        f"from {values.iloc[0]:.2f} to {values.iloc[-1]:.2f}" if len(values) else "without values"
+    )
 
 
 class LivePlot:
@@ -75,14 +113,18 @@ class LivePlot:
         axes.set(xlabel="step", ylabel="loss (nats per character)")
         axes.grid(alpha=0.3)
         axes.legend()
-        plt.close(figure)
+        picture = Picture(
+            figure,
+            f"Loss in nats per character against steps: training {_way(history['train_loss'])}, "
+            f"validation {_way(history['valid_loss'])}",
+        )
         if self._handle is None:
-            self._handle = display(figure, display_id=True)
+            self._handle = display(picture, display_id=True)
         else:
-            self._handle.update(figure)
+            self._handle.update(picture)
 
 
-def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Figure:
+def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Picture:
     """Draw every head of every block as a map: row looks, column is looked at; darker is more."""
     checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     checks.of_kind("characters", characters, (list, tuple), "a list of characters")
@@ -112,17 +154,22 @@ def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Figur
             axes.set_xticks(ticks if small else [], labels if small else [], fontsize=6)
             axes.set_yticks(ticks if small else [], labels if small else [], fontsize=6)
     figure.suptitle(title or "row: the position that looks; column: the position it looks at")
-    plt.close(figure)
-    return figure
+    return Picture(
+        figure,
+        f"Attention maps of {len(blocks)} blocks with {heads} heads on {''.join(labels)!r}: each "
+        f"row is a character that looks, each column one it looks at. {title}".rstrip(),
+    )
 
 
-def spectra(seen: Trace, title: str = "") -> Figure:
+def spectra(seen: Trace, title: str = "") -> Picture:
     """Draw each stage's share of variance by principal component, on a logarithmic scale."""
     checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(seen.residual)))
+    strongest = []
     for color, (name, rows) in zip(colors, seen.residual.items(), strict=True):
         shares = spectrum(rows)
+        strongest.append(f"{name} {shares[0]:.0%}")
         axes.semilogy(
             np.arange(1, len(shares) + 1),
             shares,
@@ -132,5 +179,88 @@ def spectra(seen: Trace, title: str = "") -> Figure:
     axes.set(xlabel="principal component", ylabel="share of variance", ylim=(1e-6, 1), title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    plt.close(figure)
-    return figure
+    return Picture(
+        figure,
+        "Share of variance by principal component, a falling line for each stage. On the strongest "
+        f"component: {', '.join(strongest)}",
+    )
+
+
+def diagram(model: Decoder) -> Picture:
+    """Draw a model as it is built: a box for each layer, as tall as the layer is wide.
+
+    Read off the model itself, so a changed model gives a changed drawing.
+    """
+    is_model(model)
+    branches = dict(model.branches) if isinstance(model, ParallelGPT) else {"": model}
+    rows = {
+        name: [
+            layer
+            for layer in part.modules()
+            if isinstance(layer, DecoderBlock | LinearCompression | ConvCompression)
+        ]
+        for name, part in branches.items()
+    }
+    widest = model.embedding.token.embedding_dim
+    last = 1 + max(map(len, rows.values())) + isinstance(model, ParallelGPT)  # the head's column
+    figure, axes = plt.subplots(
+        figsize=(1.45 * (last + 1), 1.6 + 1.3 * len(rows)), layout="constrained"
+    )
+    gap, tall = 1.45, 2.0 * len(rows)
+    told = [f"{model.name}, {model.parameter_count():,} parameters"]
+
+    def box(column: int, y: float, into: int, out: int, name: str, layer: nn.Module) -> None:
+        count = sum(parameter.numel() for parameter in layer.parameters())
+        heights = [0.85 * tall * width / widest for width in (into, out)]
+        _box(axes, column * gap, y, heights, f"{name}\n{count:,}")
+        told.append(f"{name.replace(chr(10), ' ')} ({count:,})")
+
+    box(0, 0, widest, widest, f"embedding\n{widest} wide", model.embedding)
+    for index, (branch, layers) in enumerate(rows.items()):
+        y = tall * ((len(rows) - 1) / 2 - index) / len(rows)
+        told += [f"{branch} branch"] * bool(branch)
+        for column, layer in enumerate(layers, 1):
+            _arrow(axes, (column - 1) * gap + 0.5, y, column * gap - 0.5, y)
+            if isinstance(layer, DecoderBlock):
+                into = out = layer.norm2.normalized_shape[0]
+                name = f"block\n{out} wide\n{layer.attention.n_heads} heads"
+            else:
+                out, into = layer.weight.shape[:2]
+                kind = f"conv {layer.weight.shape[2]}" if layer.weight.ndim == 3 else "linear"
+                name = f"{kind}\n{into} to {out}"
+            box(column, y, into, out, name, layer)
+        if isinstance(model, ParallelGPT):
+            sign = {"first": "w", "second": "1 - w"}[branch]
+            weight = model.branch_weights()[branch].item()
+            axes.text((len(layers) + 1) * gap, y, f"× {sign}\n= {weight:.2f}", ha="center")
+            told.append(f"times {sign} = {weight:.2f}")
+        _arrow(axes, len(layers) * gap + 0.5, y, last * gap - 0.5, 0)
+    box(
+        last,
+        0,
+        model.head.in_features,
+        model.head.in_features,
+        f"head\nreads {model.head.in_features}",
+        model.head,
+    )
+    axes.set(
+        xlim=(-0.6, last * gap + 0.6),
+        ylim=(-tall / 2, tall / 2),
+        title=f"{model.name}: {model.parameter_count():,} parameters, "
+        f"vocabulary {model.config.vocab_size}, context {model.config.context_length}",
+    )
+    axes.axis("off")
+    return Picture(figure, "From left to right: " + ", ".join(told))
+
+
+def _box(axes: Axes, x: float, y: float, heights: list[float], words: str) -> None:
+    left, right = (height / 2 for height in heights)
+    corners = [(x - 0.5, y - left), (x - 0.5, y + left), (x + 0.5, y + right), (x + 0.5, y - right)]
+    colors = {"embedding": "#B9DDF3", "block": "#EEEEEE", "head": "#F5D08A"}
+    color = colors.get(words.split()[0], "#A6DCC9")
+    axes.add_patch(Polygon(corners, facecolor=color, edgecolor="black", linewidth=0.8))
+    axes.text(x, y, words, ha="center", va="center", fontsize=8)
+
+
+def _arrow(axes: Axes, x: float, y: float, to_x: float, to_y: float) -> None:
+    axes.annotate("", (to_x, to_y), (x, y), arrowprops={"arrowstyle": "->", "linewidth": 0.8})

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,7 +32,41 @@ def show_source(*things: object) -> None:
     display(Markdown("```python\n" + "\n\n".join(parts).rstrip() + "\n```"))
 
 
+def reveal(guess: Any, truth: Any) -> None:
+    """Print what is true beside what the learner had predicted, a number or a few words.
+
+    Raises TypeError where one is a number and the other is not.
+    """
+    shown = _readable(truth)
+    if guess is ... or guess is None:
+        print(f"It is {shown}. (You had not guessed: the cell above has a place for it.)")
+        return
+    if not isinstance(guess, str if isinstance(truth, str) else int | float):
+        wanted = "a few words in quotes" if isinstance(truth, str) else "a number, without quotes"
+        raise TypeError(f"guess must be {wanted}, got {_short(guess)}")
+    rest = ""
+    if isinstance(guess, str):
+        guess = guess.strip()
+        right = guess.casefold() == truth.casefold()
+    else:
+        right = math.isclose(guess, truth, rel_tol=0.1, abs_tol=1e-12)
+        if not right and guess * truth > 0:
+            factor = max(guess / truth, truth / guess)
+            rest = f" That is {factor:.1f} times {'less' if truth < guess else 'more'}."
+    print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {shown}.{rest}")
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, str) and isinstance(b, str):
+        return a == b
     if isinstance(b, tuple):
         return isinstance(a, tuple | list) and len(a) == len(b) and all(map(_same, a, b))
     try:
@@ -46,9 +81,11 @@ class Exercise:
     """A task with its solution, inputs to compare on, and wrong answers by hint."""
 
     task: str
+    level: Literal["easy", "medium", "hard"]
+    minutes: int
     solution: Callable[..., Any]
     cases: list[tuple[Any, ...]]
-    hints: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    hints: Mapping[str, Callable[..., Any]]
 
     def verdict(self, answer: Callable[..., Any]) -> tuple[bool, str]:
         """Return whether an answer is right, and what to tell the learner."""
@@ -137,6 +174,14 @@ def encode(text: str, vocabulary: list[str]) -> list[int]:
     return [ids[character] for character in text]
 
 
+def keep_frequent(text: str, min_count: int) -> list[str]:
+    return sorted(c for c in set(text) if text.count(c) >= min_count)
+
+
+def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
+    return q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+
+
 def causal_weights(scores: Tensor) -> Tensor:
     T = scores.shape[-1]
     future = torch.ones(T, T).triu(1).bool()
@@ -147,8 +192,17 @@ def inputs_and_targets(window: Tensor) -> tuple[Tensor, Tensor]:
     return window[:-1], window[1:]
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    log_p = logits.log_softmax(dim=-1)  # (T, V)
+    return -log_p[torch.arange(len(targets)), targets].mean()
+
+
 def mix(o1: Tensor, o2: Tensor, w: float) -> Tensor:
     return w * o1 + (1 - w) * o2
+
+
+def lone_branch(o1: Tensor, o2: Tensor, w: float) -> Tensor:
+    return w * o1 if w >= 0.5 else (1 - w) * o2
 
 
 def block_parameters(d: int) -> int:
@@ -158,8 +212,18 @@ def block_parameters(d: int) -> int:
     return attention + feed_forward + norms
 
 
+def block_flops(d: int, T: int) -> int:
+    linear_layers = 2 * (d * 3 * d + d * d + d * 4 * d + 4 * d * d)
+    scores, mixing = 2 * T * d, 2 * T * d
+    return linear_layers + scores + mixing
+
+
 def pad_for(x: Tensor, kernel_size: int) -> Tensor:
     return F.pad(x, (kernel_size - 1, 0))
+
+
+def receptive_field(kernel_sizes: list[int]) -> int:
+    return 1 + sum(k - 1 for k in kernel_sizes)
 
 
 def largest_gpt(budget: int, config: ModelConfig) -> int:
@@ -167,6 +231,12 @@ def largest_gpt(budget: int, config: ModelConfig) -> int:
     while build("gpt", _with_layers(config, layers + 1)).parameter_count() <= budget:
         layers += 1
     return layers
+
+
+def judge(loss: float, baseline: float, spread: float) -> str:
+    if abs(loss - baseline) <= spread:
+        return "no difference"
+    return "better" if loss < baseline else "worse"
 
 
 def _with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
@@ -182,6 +252,8 @@ _SMOKE = ModelConfig.preset("smoke")
 EXERCISES: dict[str, Exercise] = {
     "encode": Exercise(
         "Turn a text into the list of its characters' positions in the vocabulary.",
+        "easy",
+        5,
         encode,
         [("abca", ["a", "b", "c"]), ("import", sorted("imports"))],
         {
@@ -196,8 +268,61 @@ EXERCISES: dict[str, Exercise] = {
             "Those are the characters still; a model needs whole numbers.": lambda t, v: list(t),
         },
     ),
+    "keep_frequent": Exercise(
+        "The vocabulary of a text without its rare characters.",
+        "easy",
+        10,
+        keep_frequent,
+        [("to be or not to be", n) for n in (1, 2, 3, 4)],
+        {
+            "A character that occurs exactly min_count times stays: >=, not >.": lambda t, n: [
+                c for c in sorted(set(t)) if t.count(c) > n
+            ],
+            "Those are the rare ones: keep what is frequent.": lambda t, n: [
+                c for c in sorted(set(t)) if t.count(c) < n
+            ],
+            "Sorted by frequency; a vocabulary is sorted by character, so that a text always has "
+            "the same ids.": lambda t, n: sorted(
+                (c for c in sorted(set(t)) if t.count(c) >= n), key=t.count, reverse=True
+            ),
+            "In the order of the text; a vocabulary is sorted.": lambda t, n: [
+                c for c in dict.fromkeys(t) if t.count(c) >= n
+            ],
+            "Every character once, please: yours come as often as they stand in the text.": (
+                lambda t, n: sorted(c for c in t if t.count(c) >= n)
+            ),
+        },
+    ),
+    "scaled_scores": Exercise(
+        "From queries and keys (h, T, d / h) to the scores (h, T, T) that the softmax gets.",
+        "medium",
+        10,
+        scaled_scores,
+        [(_scores(4, 6, 8), _scores(4, 6, 8).flip(1)), (_scores(2, 5, 32), _scores(2, 5, 32) + 1)],
+        {
+            "Not scaled: the scores' variance grows with the width of a head.": lambda q, k: (
+                q @ k.mT
+            ),
+            "Divided by d/h; it is the square root, √(d/h), that keeps the variance at 1.": (
+                lambda q, k: q @ k.mT / q.shape[-1]
+            ),
+            "Divided by √d, the width of all heads together; a dot product here has only d/h "
+            "terms.": lambda q, k: q @ k.mT / (q.shape[0] * q.shape[-1]) ** 0.5,
+            "Divided by √T: the number of positions has nothing to do with it.": lambda q, k: (
+                q @ k.mT / q.shape[1] ** 0.5
+            ),
+            "Rows and columns are exchanged: a row belongs to the position that asks, its query.": (
+                lambda q, k: k @ q.mT / q.shape[-1] ** 0.5
+            ),
+            "Each query met only its own key, number by number; @ compares it with every key.": (
+                lambda q, k: q * k / q.shape[-1] ** 0.5
+            ),
+        },
+    ),
     "causal_weights": Exercise(
         "From scores (T, T) to weights: no row looks at the future, every row sums to 1.",
+        "medium",
+        10,
         causal_weights,
         [(_scores(4, 4),), (_scores(7, 7),)],
         {
@@ -221,6 +346,8 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "inputs_and_targets": Exercise(
         "Cut a window of T + 1 ids into T inputs and the T characters that follow them.",
+        "easy",
+        5,
         inputs_and_targets,
         [(torch.arange(5),), (torch.tensor([3, 1, 4, 1, 5, 9]),)],
         {
@@ -238,8 +365,43 @@ EXERCISES: dict[str, Exercise] = {
             ),
         },
     ),
+    "cross_entropy": Exercise(
+        "The mean cross-entropy, in nats, of logits (T, V) and the characters (T,) that came.",
+        "medium",
+        10,
+        cross_entropy,
+        [
+            (_scores(4, 6), torch.tensor([0, 5, 2, 2])),
+            (3 * _scores(7, 7), torch.tensor([6, 0, 1, 5, 2, 4, 3])),
+        ],
+        {
+            "The sign: logarithms of probabilities are negative, a loss is not.": lambda z, y: (
+                z.log_softmax(-1)[range(len(y)), y].mean()
+            ),
+            "Those are bits (log2); nats use the natural logarithm.": lambda z, y: (
+                -z.log_softmax(-1)[range(len(y)), y].mean() / math.log(2)
+            ),
+            "Summed over the characters: take the mean, or a longer text looks worse.": (
+                lambda z, y: -z.log_softmax(-1)[range(len(y)), y].sum()
+            ),
+            "The logarithm is missing: that is one minus the mean probability.": lambda z, y: (
+                1 - z.softmax(-1)[range(len(y)), y].mean()
+            ),
+            "The softmax is missing: logits are not yet logarithms of probabilities.": (
+                lambda z, y: -z[range(len(y)), y].mean()
+            ),
+            "The softmax runs over the positions; at each position the characters share 1.": (
+                lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean()
+            ),
+            "That is the mean over all characters; only the one that really came counts.": (
+                lambda z, y: -z.log_softmax(-1).mean()
+            ),
+        },
+    ),
     "mix": Exercise(
         "The output of p-gpt from its branches' outputs and the weight w.",
+        "easy",
+        5,
         mix,
         [(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0]), w) for w in (0.5, 0.8, 0.25)],
         {
@@ -251,8 +413,31 @@ EXERCISES: dict[str, Exercise] = {
             "The second branch has no weight.": lambda a, b, w: w * a + b,
         },
     ),
+    "lone_branch": Exercise(
+        "What p-gpt-1's head reads: the branch with the larger weight, as it stands in the pair.",
+        "easy",
+        5,
+        lone_branch,
+        [(torch.tensor([1.0, 2.0]), torch.tensor([10.0, 30.0]), w) for w in (0.8, 0.3, 0.5, 1.2)],
+        {
+            "The weight is missing: the head was trained on w * o1, not on o1.": lambda a, b, w: (
+                a if w >= 0.5 else b
+            ),
+            "That is the lighter branch.": lambda a, b, w: (1 - w) * b if w >= 0.5 else w * a,
+            "That is the pair; one branch is neither run nor counted.": mix,
+            "At w = 0.5 the two are equally heavy, and the paper takes the first: >=.": (
+                lambda a, b, w: w * a if w > 0.5 else (1 - w) * b
+            ),
+            "The second branch's weight is 1 - w.": lambda a, b, w: w * (a if w >= 0.5 else b),
+            "Always the first: where w is below 0.5 the second is the heavier.": lambda a, b, w: (
+                w * a
+            ),
+        },
+    ),
     "block_parameters": Exercise(
         "The number of parameters of one decoder block of width d.",
+        "medium",
+        10,
         block_parameters,
         [(128,), (384,), (192,)],
         {
@@ -267,8 +452,37 @@ EXERCISES: dict[str, Exercise] = {
             "Each LayerNorm has a scale and a shift: 2d each.": lambda d: 12 * d * d + 11 * d,
         },
     ),
+    "block_flops": Exercise(
+        "The floating-point operations of one block's matrix products, per character of a window "
+        "of T.",
+        "hard",
+        15,
+        block_flops,
+        [(128, 128), (384, 256), (96, 64)],
+        {
+            "A multiply-add is two operations: one multiplication, one addition.": lambda d, T: (
+                12 * d * d + 2 * T * d
+            ),
+            "The linear layers are right; scores and mixing need 2 T d each, though they have no "
+            "parameters.": lambda d, T: 24 * d * d,
+            "Scores and mixing are two products: q kᵀ, and weights times v.": lambda d, T: (
+                24 * d * d + 2 * T * d
+            ),
+            "That is the whole window; per character it is a T-th of it.": lambda d, T: (
+                T * block_flops(d, T)
+            ),
+            "Only attention: the feed-forward is two thirds of the linear layers.": lambda d, T: (
+                8 * d * d + 4 * T * d
+            ),
+            "A query meets T keys of d numbers (all heads together), not T T.": lambda d, T: (
+                24 * d * d + 4 * T * T * d
+            ),
+        },
+    ),
     "pad_for": Exercise(
         "Pad x (B, d, T) so that a convolution keeps T positions and never sees the future.",
+        "medium",
+        10,
         pad_for,
         [(_scores(1, 2, 5), k) for k in (1, 2, 3)],
         {
@@ -286,8 +500,29 @@ EXERCISES: dict[str, Exercise] = {
             ),
         },
     ),
+    "receptive_field": Exercise(
+        "How many characters a position sees through stacked convolutions of these sizes.",
+        "medium",
+        10,
+        receptive_field,
+        [([1],), ([3],), ([3, 3],), ([2, 5, 3],), ([],)],
+        {
+            "A position is counted once for every layer: each layer adds k - 1.": (
+                lambda ks: sum(ks)
+            ),
+            "The sizes don't multiply: no layer skips a position.": lambda ks: math.prod(ks),
+            "That is the widest layer alone; the next one looks at what it has gathered.": (
+                lambda ks: max(ks, default=1)
+            ),
+            "Only the others are counted: a position sees itself, too.": lambda ks: sum(
+                k - 1 for k in ks
+            ),
+        },
+    ),
     "largest_gpt": Exercise(
         "How many blocks of a plain gpt fit a parameter budget, its width and the rest kept.",
+        "hard",
+        15,
         largest_gpt,
         [(build(name, _SMOKE).parameter_count(), _SMOKE) for name in ("lc-gpt", "gpt")],
         {
@@ -297,6 +532,40 @@ EXERCISES: dict[str, Exercise] = {
             "One block too many: that gpt is over the budget.": lambda b, c: largest_gpt(b, c) + 1,
             "That is the number of blocks of the model you compare with, whatever its budget.": (
                 lambda b, c: c.n_layers
+            ),
+        },
+    ),
+    "judge": Exercise(
+        '"better" or "worse" than a baseline, or "no difference": as two runs of one model differ.',
+        "easy",
+        5,
+        judge,
+        [
+            (1.43, 1.31, 0.02),
+            (1.30, 1.31, 0.02),
+            (1.2, 1.31, 0.02),
+            (1.315, 1.31, 0.02),
+            (1.325, 1.31, 0.02),
+            (1.0, 1.5, 0.5),
+        ],
+        {
+            "The spread is not used: 0.01 nats is what chance does.": lambda a, b, s: (
+                "better" if a < b else "worse" if a > b else "no difference"
+            ),
+            "Exchanged: a lower loss is better.": lambda a, b, s: {
+                "better": "worse",
+                "worse": "better",
+            }.get(judge(a, b, s), "no difference"),
+            "One side only: a loss that is higher by less than the spread is not worse.": (
+                lambda a, b, s: "better" if a < b - s else "no difference" if a <= b else "worse"
+            ),
+            "Half the spread on each side; it counts whole on either side.": (
+                lambda a, b, s: judge(a, b, s / 2)
+            ),
+            "Exactly the spread is no difference: two runs of one model are that far apart.": (
+                lambda a, b, s: (
+                    "no difference" if abs(a - b) < s else "better" if a < b else "worse"
+                )
             ),
         },
     ),

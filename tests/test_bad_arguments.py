@@ -204,6 +204,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             dict(seen=shown, characters=list("abcdefghijklmnop")),
         ),
         "spectra": (figures.spectra, dict(seen=shown)),
+        "diagram": (figures.diagram, dict(model=model)),
         "visible": (figures.visible, dict(character="a")),
     }
 
@@ -279,6 +280,7 @@ ARGUMENTS = [
     ("loss_curves", "histories"),
     *[("attention_maps", name) for name in ("seen", "characters")],
     ("spectra", "seen"),
+    ("diagram", "model"),
     ("visible", "character"),
 ]  # fmt: skip
 

@@ -23,7 +23,7 @@ def test_the_solution_passes_and_stubs_do_not(name):
     right, message = exercise.verdict(lambda *_: "nonsense")
     assert not right and "should give" in message
     assert exercise.verdict(3)[0] is False
-    assert len(exercise.hints) >= 3 and exercise.task
+    assert len(exercise.hints) >= 3 and exercise.task and exercise.minutes > 0
 
 
 @pytest.mark.parametrize(("name", "hint"), WRONG)
@@ -69,6 +69,33 @@ def test_right_answers_come_in_many_kinds():
     assert EXERCISES["encode"].verdict(lambda t, v: torch.tensor([v.index(c) for c in t]))[0]
     assert EXERCISES["block_parameters"].verdict(lambda d: float(12 * d * d + 13 * d))[0]
     assert EXERCISES["inputs_and_targets"].verdict(lambda w: [w[:-1], w[1:]])[0]
+
+
+@pytest.mark.parametrize(
+    ("guess", "truth", "said"),
+    [
+        (..., 75, "It is 75. (You had not guessed: the cell above has a place for it.)"),
+        (75, 75, "You said 75, and it is 75."),
+        (70, 75, "You said 70, and it is 75."),
+        (300, 75, "You said 300; it is 75. That is 4.0 times less."),
+        (0.5, 2.25, "You said 0.5; it is 2.25. That is 4.5 times more."),
+        (-1, 2.25, "You said -1; it is 2.25."),
+        (0, 2117, "You said 0; it is 2,117."),
+        (1234.5, 0, "You said 1,234; it is 0."),
+        (" Words ", "words", "You said Words, and it is words."),
+        ("noise", "words", "You said noise; it is words."),
+        (True, 1, "You said 1, and it is 1."),
+    ],
+)
+def test_reveal_says_what_is_true_beside_the_guess(guess, truth, said, capsys):
+    lessons.reveal(guess, truth)
+    assert capsys.readouterr().out == said + "\n"
+
+
+@pytest.mark.parametrize(("guess", "truth"), [("75", 75), (75, "words"), ([75], 75)])
+def test_reveal_asks_for_the_right_kind(guess, truth):
+    with pytest.raises(TypeError, match="guess must be"):
+        lessons.reveal(guess, truth)
 
 
 def barred(call) -> bool:

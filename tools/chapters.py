@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import os
+import re
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,10 +25,27 @@ from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
 from compgpt_lib.files import write_text
+from compgpt_lib.training import default_device
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
+SETUP = """\
+# Set-up: nothing to do where the kit is installed. On Colab and the like it is installed from the
+# wheel beside this notebook; what is there already stays as it is, torch too.
+import importlib.util
+import sys
+from pathlib import Path
+
+if importlib.util.find_spec("compgpt_lib") is None:
+    places = [Path(), Path("/content"), Path("/content/drive/MyDrive/compgpt")]
+    found = [str(path) for place in places for path in sorted(place.glob("compgpt-*.whl"))]
+    source = found[-1] if found else "ADDRESS"
+    assert source, "no compgpt-*.whl here: unpack compgpt-colab.zip, upload its wheel, run again"
+    %pip install --quiet --no-deps {source} rapidfuzz
+if "google.colab" in sys.modules:  # its own widgets are on by default, those of others are not
+    sys.modules["google.colab"].output.enable_custom_widget_manager()"""
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
 
@@ -51,6 +70,57 @@ def chapters(only: str = "") -> list[Path]:
 def title(notebook: Any) -> str:
     """Return the heading of the first cell."""
     return str(notebook.cells[0].source).splitlines()[0].lstrip("# ")
+
+
+def repository(project: Path = NOTEBOOKS.parent / "pyproject.toml") -> str:
+    """Return the address of the repository, which stands once in pyproject.toml, or nothing.
+
+    Raises ValueError for what is not an address on GitHub, whose notebooks Colab opens.
+    """
+    address = str(tomllib.loads(project.read_text())["tool"]["compgpt"]["repository"])
+    if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise ValueError(
+            f"repository in {project.name} must be empty or https://github.com/owner/name, "
+            f"got {address!r}"
+        )
+    return address
+
+
+def setup_cell(address: str) -> str:
+    """Return the set-up cell of every chapter, which falls back on an address if there is one."""
+    return SETUP.replace("ADDRESS", f"git+{address}" if address else "")
+
+
+def minutes(measured: dict[str, float]) -> str:
+    """Return how long a chapter takes to run, in words, from the minutes by kind of device."""
+
+    def told(kind: str, where: str) -> str:
+        if kind not in measured:
+            return f"not yet measured on {where}"
+        count = measured[kind]
+        said = f"{count:.1f} minutes" if count >= 0.75 else "less than a minute"
+        return f"{said} on {where}"
+
+    return f"{told('cpu', 'a 2-core CPU')} ({told('cuda', 'a GPU')})"
+
+
+def stamp(notebook: Any, name: str, address: str) -> None:
+    """Write what is the same in every chapter: the badge, the minutes, the set-up cell."""
+    head = notebook.cells[0]
+    first, _, rest = head.source.partition("\n")
+    rest = re.sub(r"\A\n\[!\[Open in Colab\].*\n", "", rest)
+    if address:
+        target = address.replace("https://github.com", "https://colab.research.google.com/github")
+        rest = f"\n[![Open in Colab]({BADGE})]({target}/blob/main/notebooks/{name})\n{rest}"
+    measured = notebook.metadata.get("compgpt", {}).get("minutes", {})
+    begin, end = "<!-- minutes -->", "<!-- end of minutes -->"
+    if begin in rest:
+        before, after = rest.split(begin)
+        rest = f"{before}{begin}{minutes(measured)}{end}{after.split(end)[1]}"
+    head.source = f"{first}\n{rest}"
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith("# Set-up"):
+            cell.source = setup_cell(address)
 
 
 def progress(number: int, count: int, name: str) -> None:
@@ -150,6 +220,7 @@ def save(only: Only = "") -> None:
             os.environ["COMPGPT_HOME"] = fresh
         for number, path in enumerate(paths, 1):
             notebook = nbformat.read(path, as_version=4)
+            stamp(notebook, path.name, repository())
             progress(number, len(paths), title(notebook))
             began = time.perf_counter()
             client = NotebookClient(
@@ -172,12 +243,30 @@ def save(only: Only = "") -> None:
                 failed += 1
                 print("FAILED  its kernel died (out of memory?)", flush=True)
                 continue
+            seconds = time.perf_counter() - began
+            if not only:  # with runs of before it would look quicker than it is
+                kept = notebook.metadata.setdefault("compgpt", {}).setdefault("minutes", {})
+                kept[default_device().type] = round(seconds / 60, 1)
+                stamp(notebook, path.name, repository())
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
-            print(f"saved   {time.perf_counter() - began:5.0f} s", flush=True)
+            print(f"saved   {seconds:5.0f} s", flush=True)
             if path.name.startswith("07"):
                 stamp_readme(notebook, home() / "runs" / "comparison.csv")
     if failed:
         raise typer.Exit(1)
+    if not only:
+        stamp_minutes(paths)
+
+
+def stamp_minutes(paths: list[Path]) -> None:
+    """Put each chapter's minutes into the last column of the README's table of chapters."""
+    readme = NOTEBOOKS.parent / "README.md"
+    text = readme.read_text()
+    for path in paths:
+        measured = nbformat.read(path, as_version=4).metadata.compgpt.minutes
+        row = re.compile(rf"^(\|.*\(notebooks/{re.escape(path.name)}\).*\|)[^|]*\|$", re.MULTILINE)
+        text = row.sub(rf"\1 {measured.get('cpu', 0):.1f} |", text)
+    write_text(readme, text)
 
 
 def stamp_readme(notebook: Any, table: Path) -> None:

@@ -1,0 +1,241 @@
+"""What makes the chapters a course: outcomes, guesses, exercises, mistakes, recaps, words."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from compgpt_lib.lessons import EXERCISES
+
+ROOT = Path(__file__).resolve().parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+GUIDES = sorted((ROOT / "notebooks").glob("*.md"))
+CELLS = {path: nbformat.read(path, as_version=4).cells for path in PATHS}
+GLOSSARY = nbformat.read(ROOT / "notebooks" / "glossary.ipynb", as_version=4).cells
+each_chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+SPEC = importlib.util.spec_from_file_location("chapters", ROOT / "tools" / "chapters.py")
+chapters = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(chapters)
+NUMBERS = {5: "five", 10: "ten", 15: "fifteen"}
+
+
+def keys(text: str) -> list[str]:
+    return re.findall(r"(?m)^\d\. \*\*(.+?)\*\*", text)
+
+
+def words(path: Path) -> list[str]:
+    return [cell.source for cell in CELLS[path] if cell.cell_type == "markdown"]
+
+
+@each_chapter
+def test_the_recap_mirrors_the_outcomes(path):
+    outcomes = keys(CELLS[path][0].source)
+    recap, recall, deeper = words(path)[-3:]
+    assert len(outcomes) >= 3 and recap.startswith("## Recap") and keys(recap) == outcomes
+    assert recall.startswith("### Recall")
+    assert len(re.findall(r"(?m)^\d\. .+\?", recall)) == 3 == recall.count("</details>")
+    assert deeper.startswith("### Go deeper") and len(re.findall(r"(?m)^- ", deeper)) >= 3
+    last = path == PATHS[-1]
+    assert last or f"**Next:** [{PATHS[PATHS.index(path) + 1].name[:2]} " in deeper
+
+
+@each_chapter
+def test_badge_minutes_and_set_up_are_those_of_the_last_save(path):
+    notebook = nbformat.read(path, as_version=4)
+    before = notebook.cells[0].source
+    measured = notebook.metadata.compgpt.minutes
+    assert set(measured) <= {"cpu", "cuda", "mps"} and measured["cpu"] < 10
+    assert f"<!-- minutes -->{chapters.minutes(measured)}<!-- end of minutes -->" in before
+    chapters.stamp(notebook, path.name, chapters.repository())
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in CELLS[path]]
+
+
+def test_badges_are_stamped_renewed_and_taken_away():
+    notebook = nbformat.read(PATHS[1], as_version=4)
+    plain = notebook.cells[0].source
+    for name in ("one", "two"):
+        chapters.stamp(notebook, PATHS[1].name, f"https://github.com/owner/{name}")
+        head = notebook.cells[0].source
+        assert head.count("colab-badge.svg") == 1
+        link = f"github/owner/{name}/blob/main/notebooks/{PATHS[1].name}"
+        assert f"(https://colab.research.google.com/{link})" in head
+        setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        assert f'"git+https://github.com/owner/{name}"' in setup.source
+    chapters.stamp(notebook, PATHS[1].name, "")
+    assert notebook.cells[0].source == plain
+
+
+@pytest.mark.parametrize("address", ["github.com/a/b", "https://github.com/a", "https://x.org/a/b"])
+def test_an_address_that_colab_cannot_open_is_refused(address, tmp_path):
+    project = tmp_path / "pyproject.toml"
+    project.write_text(f'[tool.compgpt]\nrepository = "{address}"\n')
+    with pytest.raises(ValueError, match="must be empty or https://github.com/owner/name"):
+        chapters.repository(project)
+
+
+def test_minutes_in_words():
+    assert chapters.minutes({"cpu": 1.44}) == (
+        "1.4 minutes on a 2-core CPU (not yet measured on a GPU)"
+    )
+    assert chapters.minutes({"cpu": 0.3, "cuda": 2}) == (
+        "less than a minute on a 2-core CPU (2.0 minutes on a GPU)"
+    )
+
+
+@each_chapter
+def test_every_prediction_has_a_place_and_an_answer(path):
+    cells = CELLS[path]
+    asks = [i for i, c in enumerate(cells) if c.cell_type == "markdown" and "**Predict" in c.source]
+    places = [i for i, c in enumerate(cells) if c.source.startswith("guess = ...  # ")]
+    assert asks and places == [i + 1 for i in asks]
+    for begin, end in pairwise([*places, len(cells)]):
+        later = [c.source for c in cells[begin + 1 : end] if c.cell_type == "code"]
+        assert sum("reveal(guess, " in source for source in later) == 1, cells[begin].source
+
+
+def test_every_exercise_stands_in_a_chapter_with_its_level_and_time():
+    found = []
+    for path in PATHS:
+        cells = CELLS[path]
+        for i, cell in enumerate(cells):
+            for name in re.findall(r'EXERCISES\["(\w+)"\]\.check', cell.source):
+                exercise = EXERCISES[name]
+                task = next(c.source for c in cells[i - 1 :: -1] if c.cell_type == "markdown")
+                said = f"*{exercise.level.capitalize()}, {NUMBERS[exercise.minutes]} minutes.*"
+                assert "### Your turn" in task and said in task, name
+                assert f"def my_{name}(" in cell.source
+                assert cells[i + 1].source == f'EXERCISES["{name}"].show_solution()'
+                found.append((path.name[:2], name))
+    assert sorted(name for _, name in found) == sorted(EXERCISES)
+    for number in range(1, 8):
+        assert sum(chapter == f"{number:02}" for chapter, _ in found) >= 2
+
+
+def test_the_readme_counts_exercises_and_wrong_answers():
+    hints = sum(len(exercise.hints) for exercise in EXERCISES.values())
+    said = f"{len(EXERCISES)} exercises know {hints} wrong answers"
+    assert said in " ".join((ROOT / "README.md").read_text().split())
+
+
+MISTAKES = [
+    ("02", "forgetting the mask"),
+    ("02", "masking after the softmax"),
+    ("02", "scaling by `d`"),
+    ("03", "the wrong shift"),
+    ("04", "adding the branches without their weights"),
+    ("05", "believing that fewer parameters means proportionally less time"),
+    ("06", "padding on both sides"),
+]
+
+
+@pytest.mark.parametrize(("chapter", "mistake"), MISTAKES)
+def test_the_mistake_is_named_and_shown_failing(chapter, mistake):
+    (path,) = [path for path in PATHS if path.name.startswith(chapter)]
+    cells = CELLS[path]
+    (place,) = [
+        i
+        for i, cell in enumerate(cells)
+        if re.search(rf"\*\*A common mistake: {re.escape(mistake)}\.\*\*", cell.source)
+    ]
+    shown = [cell for cell in cells[place + 1 : place + 5] if cell.cell_type == "code"]
+    assert any("assert" in cell.source for cell in shown)
+    assert any(cell.outputs for cell in shown)
+
+
+@pytest.mark.parametrize("chapter", ["03", "04", "05", "06"])
+def test_each_architecture_is_drawn_from_the_model(chapter):
+    (path,) = [path for path in PATHS if path.name.startswith(chapter)]
+    (cell,) = [c for c in CELLS[path] if re.search(r"(?m)^diagram\(\w+\)$", c.source)]
+    alts = [output.metadata["image/png"]["alt"] for output in cell.outputs]
+    assert "From left to right" in alts[0]
+
+
+@each_chapter
+def test_every_picture_has_a_text_alternative(path):
+    for cell in CELLS[path]:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                assert output.metadata["image/png"]["alt"].strip(), cell.source
+        for alt in re.findall(r"!\[(.*?)\]\(", cell.source if cell.cell_type == "markdown" else ""):
+            assert alt.strip()
+
+
+def anchors(cells) -> set[str]:
+    titles = re.findall(r"(?m)^#+ (.+)$", "\n".join(c.source for c in cells))
+    return {title.strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", [*PATHS, *GUIDES, "glossary"], ids=str)
+def test_links_lead_somewhere(path):
+    folder = ROOT / "notebooks"
+    if path == "glossary":
+        text = "\n".join(cell.source for cell in GLOSSARY)
+    else:
+        text = "\n".join(words(path)) if path in CELLS else path.read_text()
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        assert (folder / file).is_file(), link
+        if anchor and file.endswith(".ipynb"):
+            assert anchor in anchors(nbformat.read(folder / file, as_version=4).cells), link
+
+
+def test_the_glossary_is_sorted_said_once_and_linked_from_the_chapters():
+    terms = [cell.source.splitlines()[0].removeprefix("## ") for cell in GLOSSARY[1:]]
+    assert terms == sorted(set(terms), key=str.casefold) and len(terms) >= 40
+    text = "\n".join(source for path in PATHS for source in words(path))
+    for term, cell in zip(terms, GLOSSARY[1:], strict=True):
+        assert f"glossary.ipynb#{term.replace(' ', '-')})" in text, term
+        assert re.search(r"\[Chapter \d\d\]\(\d\d_", cell.source), term
+
+
+TERMS = {  # what to write, and what it is not to be called
+    "tokenizer": r"tokenis",
+    "feed-forward": r"feed ?forward(?!`)",
+    "cross-entropy": r"cross entropy",
+    "data set": r"dataset(?!s? and add)",
+    "LayerNorm or layer norm": r"layer-norm|Layernorm",
+    "warm-up": r"warmup",
+    "top-p": r"top p\b|nucleus",
+    "held-out": r"held out (text|lines|windows|files)",
+    "p-gpt, lc-gpt, cc-gpt": r"\b(pgpt|lcgpt|ccgpt|P-GPT|LC-GPT|CC-GPT)\b",
+    "plain words": r"\b(leverage|delve|seamless|utilize|cutting-edge)",
+}
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_words_are_the_projects(term):
+    for path in [*PATHS, *GUIDES]:
+        text = "\n".join(words(path)) if path in CELLS else path.read_text()
+        text = re.sub(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\]\([^)]*\)", "", text, flags=re.DOTALL)
+        found = re.search(rf".*(?:{TERMS[term]}).*", text)
+        assert not found, f"{path.name}: write {term}: {found[0]}"
+
+
+def test_the_words_of_the_notebooks_are_spelled_right(tmp_path):
+    for path in [*PATHS, "glossary"]:
+        cells = GLOSSARY if path == "glossary" else CELLS[path]
+        name = "glossary" if path == "glossary" else path.stem
+        text = "\n".join(cell.source for cell in cells)
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
+    spelled = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert spelled.returncode == 0, spelled.stdout
+
+
+def test_no_solution_is_printed_before_it_is_asked_for():
+    for path in PATHS:
+        for cell in CELLS[path]:
+            if cell.cell_type == "code" and ".check(" in cell.source:
+                assert re.search(r"def my_\w+\([^)]*\): \.\.\.", cell.source)
+                assert "✗ Nothing returned yet" in cell.outputs[0].text
+            for output in cell.get("outputs", []):
+                shown = output.get("data", {}).get("text/markdown", "")
+                if "<summary>Solution" in shown:
+                    assert "show_solution()" in cell.source and shown.startswith("<details>")

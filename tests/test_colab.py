@@ -1,0 +1,159 @@
+"""Colab: the kit's ranges admit what is there, nothing of it is touched, and it works with that."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+from test_project import RUN_TIME, pins
+from typer.testing import CliRunner
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[1]
+LIST = ROOT / "tests" / "colab-packages.txt"
+THEIRS = pins(LIST)
+
+
+def python313() -> str | None:
+    """A Python 3.13 that starts: on the path, or one of pyenv's."""
+    kept = sorted(Path.home().glob(".pyenv/versions/3.13*/bin/python3.13"))
+    for command in [shutil.which("python3.13"), *map(str, kept)]:
+        if command and not subprocess.run([command, "-c", ""], capture_output=True).returncode:
+            return command
+    return None
+
+
+PYTHON = python313()
+LACKED = "rapidfuzz"  # the one dependency that Colab lacks; the set-up cell brings it
+needs_python = pytest.mark.skipif(PYTHON is None, reason="needs python3.13, which Colab has")
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(*command, **more) -> str:
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, **more)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    colab, folder = tool("colab"), tmp_path_factory.mktemp("colab")
+    released = folder / "release" / "1_characters"
+    released.mkdir(parents=True)
+    (released / "1_characters.ipynb").write_text("{}")
+    app = colab.typer.Typer()
+    app.command()(colab.main)
+    out = folder / "compgpt-colab.zip"
+    done = CliRunner().invoke(app, ["--out", str(out), "--released", str(released.parent)])
+    assert done.exit_code == 0, done.output
+    unpacked = folder / "unpacked"
+    zipfile.ZipFile(out).extractall(unpacked)
+    return unpacked
+
+
+def test_the_archive_holds_the_kit_and_no_solution(archive):
+    names = {str(path.relative_to(archive)) for path in archive.rglob("*") if path.is_file()}
+    (wheel,) = archive.glob("compgpt-*.whl")
+    chapters = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert names == chapters | {wheel.name, "README.txt", "elsewhere.md"} | {
+        "assignments/1_characters.ipynb"
+    }
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert any(name.endswith("compgpt_lib/weights/gpt.safetensors") for name in inside)
+    assert not any("assignments" in name or "tests" in name for name in inside)
+
+
+@pytest.fixture(scope="module")
+def environment() -> Path:
+    """A Python 3.13 with Colab's versions, made once for each list of them."""
+    text = LIST.read_text() + "pytest hypothesis"
+    folder = ROOT / "runs" / f"colab-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        call(PYTHON, "-m", "venv", "--clear", folder)
+        wanted = [f"{name}=={version}" for name, version in THEIRS.items()]
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        call(python, "-m", "pip", "install", *quiet, *wanted, "pytest", "hypothesis", "playwright")
+        (folder / "complete").touch()
+    call(python, "-m", "pip", "uninstall", "-y", "--quiet", "compgpt", LACKED)
+    return python
+
+
+def versions(python: Path) -> dict[str, str]:
+    listed = json.loads(call(python, "-m", "pip", "list", "--format=json"))
+    return {canonicalize_name(one["name"]): one["version"] for one in listed}
+
+
+@needs_python
+def test_a_resolver_leaves_everything_as_it_is(environment, tmp_path):
+    report = tmp_path / "report.json"
+    wanted = [str(requirement) for requirement in RUN_TIME]
+    call(environment, "-m", "pip", "install", "--dry-run", "--quiet", "--report", report, *wanted)
+    planned = {
+        canonicalize_name(one["metadata"]["name"])
+        for one in json.loads(report.read_text())["install"]
+    }
+    assert planned == {LACKED}, "everything else is there, in versions that the ranges admit"
+    here = versions(environment)
+    for name, version in THEIRS.items():
+        assert here[name].split("+")[0] == version, name
+    for requirement in RUN_TIME:
+        name = canonicalize_name(requirement.name)
+        assert name in THEIRS or name == LACKED
+
+
+SCRIPT = """
+import json, sys, types
+calls = []
+for name in ("google", "google.colab", "google.colab.output"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["google.colab"].output = sys.modules["google.colab.output"]
+sys.modules["google.colab"].output.enable_custom_widget_manager = lambda: calls.append(1)
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+cell = open(sys.argv[1], encoding="utf-8").read()
+for turn in range(2):
+    shell.run_cell(cell).raise_error()
+import compgpt_lib
+from compgpt_lib.pretrained import load_pretrained
+model, tokenizer = load_pretrained("p-gpt")
+print(json.dumps([len(calls), compgpt_lib.__file__, model.parameter_count()]))
+"""
+
+
+@needs_python
+def test_the_set_up_cell_twice_and_the_views_with_colabs_versions(archive, environment, tmp_path):
+    before = versions(environment)
+    cell, script = tmp_path / "cell.py", tmp_path / "script.py"
+    cell.write_text(tool("chapters").setup_cell(""), encoding="utf-8")
+    script.write_text(SCRIPT)
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    clean |= {"COMPGPT_HOME": str(tmp_path / "home")}
+    missing = subprocess.run(
+        [environment, script, cell], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
+    assert missing.returncode and "upload its wheel" in missing.stdout + missing.stderr
+    said = call(environment, script, cell, cwd=archive, env=clean)
+    calls, where, count = json.loads(said.splitlines()[-1])
+    assert calls == 2 and "site-packages" in where and count > 800_000
+    after = versions(environment)
+    assert {name for name in after if before.get(name) != after[name]} == {"compgpt", LACKED}
+    assert set(before) <= set(after)
+    tests = ["widgets", "completer", "generation", "measures", "figures", "introspection"]
+    files = [ROOT / "tests" / f"test_{name}.py" for name in tests]
+    plain = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--rootdir", tmp_path]
+    plain += ["-o", "markers=slow: slow", "--import-mode=prepend"]
+    passed = call(environment, "-m", "pytest", *plain, *files, cwd=tmp_path, env=clean)
+    assert " passed" in passed and "failed" not in passed
