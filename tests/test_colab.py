@@ -4,14 +4,14 @@ import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
-from test_project import RUN_TIME, pins
+from test_project import CONSTRAINTS, RUN_TIME, pins
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -19,19 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tests" / "colab-packages.txt"
 THEIRS = pins(LIST)
 
-
-def python313() -> str | None:
-    """A Python 3.13 that starts: on the path, or one of pyenv's."""
-    kept = sorted(Path.home().glob(".pyenv/versions/3.13*/bin/python3.13"))
-    for command in [shutil.which("python3.13"), *map(str, kept)]:
-        if command and not subprocess.run([command, "-c", ""], capture_output=True).returncode:
-            return command
-    return None
-
-
-PYTHON = python313()
+TORCH = CONSTRAINTS["torch"]
 LACKED = "rapidfuzz"  # the one dependency that Colab lacks; the set-up cell brings it
-needs_python = pytest.mark.skipif(PYTHON is None, reason="needs python3.13, which Colab has")
 
 
 def tool(name: str):
@@ -77,15 +66,18 @@ def test_the_archive_holds_the_kit_and_no_solution(archive):
 
 @pytest.fixture(scope="module")
 def environment() -> Path:
-    """A Python 3.13 with Colab's versions, made once for each list of them."""
-    text = LIST.read_text() + "pytest hypothesis"
-    folder = ROOT / "runs" / f"colab-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """This Python with Colab's versions, made once for each list of them.
+
+    Only torch is the one the kit is tested with: Colab's comes with gigabytes for its GPUs.
+    """
+    wanted = [f"{name}=={version}" for name, version in (THEIRS | {"torch": TORCH}).items()]
+    wanted += ["pytest", "hypothesis", "playwright"]
+    key = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:12]
+    folder = ROOT / "runs" / f"colab-{key}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
-        call(PYTHON, "-m", "venv", "--clear", folder)
-        wanted = [f"{name}=={version}" for name, version in THEIRS.items()]
-        quiet = ["--quiet", "--disable-pip-version-check"]
-        call(python, "-m", "pip", "install", *quiet, *wanted, "pytest", "hypothesis", "playwright")
+        call(sys.executable, "-m", "venv", "--clear", folder)
+        call(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted)
         (folder / "complete").touch()
     call(python, "-m", "pip", "uninstall", "-y", "--quiet", "compgpt", LACKED)
     return python
@@ -96,22 +88,19 @@ def versions(python: Path) -> dict[str, str]:
     return {canonicalize_name(one["name"]): one["version"] for one in listed}
 
 
-@needs_python
-def test_a_resolver_leaves_everything_as_it_is(environment, tmp_path):
+def test_a_resolver_finds_colabs_versions_and_no_other(environment, tmp_path):
+    """A dry run from nothing for Colab's Python, its torch included."""
     report = tmp_path / "report.json"
+    options = ["--dry-run", "--quiet", "--ignore-installed", "--report", report, "-c", LIST]
+    options += ["--python-version", "3.13", "--only-binary", ":all:", "--target", tmp_path]
     wanted = [str(requirement) for requirement in RUN_TIME]
-    call(environment, "-m", "pip", "install", "--dry-run", "--quiet", "--report", report, *wanted)
+    call(environment, "-m", "pip", "install", *options, *wanted)
     planned = {
-        canonicalize_name(one["metadata"]["name"])
+        canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"].split("+")[0]
         for one in json.loads(report.read_text())["install"]
     }
-    assert planned == {LACKED}, "everything else is there, in versions that the ranges admit"
-    here = versions(environment)
-    for name, version in THEIRS.items():
-        assert here[name].split("+")[0] == version, name
-    for requirement in RUN_TIME:
-        name = canonicalize_name(requirement.name)
-        assert name in THEIRS or name == LACKED
+    assert {name: planned.get(name) for name in THEIRS} == THEIRS
+    assert {canonicalize_name(one.name) for one in RUN_TIME} == set(THEIRS) | {LACKED}
 
 
 SCRIPT = """
@@ -133,7 +122,6 @@ print(json.dumps([len(calls), compgpt_lib.__file__, model.parameter_count()]))
 """
 
 
-@needs_python
 def test_the_set_up_cell_twice_and_the_views_with_colabs_versions(archive, environment, tmp_path):
     before = versions(environment)
     cell, script = tmp_path / "cell.py", tmp_path / "script.py"
