@@ -85,9 +85,11 @@ class CausalAttention(nn.Module):
         q, kv = qkv[0], qkv[1:]
         k, v = kv if cache is None else cache.append(self, kv)  # (B, h, S, d / h) each
         alone = q.shape[-2] == 1  # a single position has no future to hide
-        # torch's fused kernel wins on CUDA and for one position; on a CPU its backward is slow.
-        if alone or (x.is_cuda and q.shape[-2] == k.shape[-2]):
-            rate = self.dropout.p if self.training else 0.0
+        rate = self.dropout.p if self.training else 0.0
+        # torch's fused kernel wins on CUDA, for one position, and on a CPU in fp32 without dropout;
+        # in bf16 its backward is slow there.
+        plain = x.device.type == "cpu" and q.dtype == torch.float32 and not rate
+        if alone or ((x.is_cuda or plain) and q.shape[-2] == k.shape[-2]):
             mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=not alone)
         else:
             mixed = self.dropout(self.pattern(q, k)) @ v  # (B, h, T, d / h)

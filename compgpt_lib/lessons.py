@@ -49,8 +49,9 @@ def reveal(guess: Any, truth: Any) -> None:
         guess = guess.strip()
         right = guess.casefold() == truth.casefold()
     else:
-        right = math.isclose(guess, truth, rel_tol=0.1, abs_tol=1e-12)
-        if not right and guess * truth > 0:
+        right = math.isclose(guess, truth, rel_tol=0.05, abs_tol=1e-12)
+        place = isinstance(truth, int) and abs(truth) < 10  # the number of a block, a position
+        if not right and guess * truth > 0 and not place:
             factor = max(guess / truth, truth / guess)
             rest = f" That is {factor:.1f} times {'less' if truth < guess else 'more'}."
     print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {shown}.{rest}")
@@ -92,11 +93,13 @@ class Exercise:
         if not callable(answer):
             return False, f"Pass the function itself, not {type(answer).__name__}."
         given = []
+        borrowed = _borrowed(answer)
         for case in self.cases:
             try:
                 given.append(answer(*copy.deepcopy(case)))  # it may write into its inputs
             except Exception as error:  # the learner's code may raise anything
-                return False, f"Your function raised {type(error).__name__}: {error}"
+                what = f"Your function raised {type(error).__name__}: {error}"
+                return False, f"{what}. That was for the input {_told(case)}.{borrowed}"
         if any(value is None or value is ... for value in given):
             return False, "Nothing returned yet: replace the ... with your own line."
 
@@ -115,10 +118,8 @@ class Exercise:
             for case, value in zip(self.cases, given, strict=True)
             if not _same(value, self.solution(*case))
         )
-        return False, (
-            f"Not yet. For the input {_short(case)} it gives {_short(value)}, "
-            f"and should give {_short(self.solution(*case))}."
-        )
+        apart = _apart(value, self.solution(*case))
+        return False, f"Not yet. For the input {_told(case)} {apart}.{borrowed}"
 
     def check(self, answer: Callable[..., Any]) -> None:
         """Print whether an answer is right, and a hint where it is not."""
@@ -152,21 +153,66 @@ def by_hand(*barred: Callable[..., Any]) -> Iterator[None]:
     def refuse(*_: Any, **__: Any) -> Any:
         raise RuntimeError("that function is barred here: write it by hand")
 
-    own = [one for one in barred if getattr(one, "__module__", "").startswith("compgpt_lib")]
-    code = [one.__code__ for one in own]
+    python = [one for one in barred if hasattr(one, "__code__")]  # the others are torch's C++
+    code = [one.__code__ for one in python]
     try:
-        for one in own:
+        for one in python:
             one.__code__ = refuse.__code__.replace(co_freevars=one.__code__.co_freevars)
         with _Refuse(set(barred)):
             yield
     finally:
-        for one, before in zip(own, code, strict=True):
+        for one, before in zip(python, code, strict=True):
             one.__code__ = before
 
 
 def _short(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _told(case: tuple[Any, ...]) -> str:
+    """Return the inputs of a case in a line: small ones as they are, tensors by their shape."""
+    parts = [
+        f"a tensor {tuple(one.shape)}"
+        if isinstance(one, Tensor) and one.numel() > 8
+        else _short(one)
+        for one in case
+    ]
+    return ", ".join(parts)
+
+
+def _apart(value: Any, wanted: Any) -> str:
+    """Return in words where a value differs from the one wanted."""
+    try:
+        a, b = (
+            torch.as_tensor(np.asarray(x.detach() if isinstance(x, Tensor) else x, float))
+            for x in (value, wanted)
+        )
+    except (TypeError, ValueError, RuntimeError):  # not numbers
+        a = b = torch.zeros(0)
+    if a.shape != b.shape:
+        return f"it gives the shape {tuple(a.shape)}, and should give {tuple(b.shape)}"
+    if b.numel() > 8:
+        off = ~torch.isclose(a, b, atol=1e-5, equal_nan=True)
+        place = tuple(off.nonzero()[0].tolist())
+        return f"at {list(place)} it gives {a[place]:.4g}, and should give {b[place]:.4g}"
+    return f"it gives {_short(value)}, and should give {_short(wanted)}"
+
+
+def _borrowed(answer: Callable[..., Any]) -> str:
+    """Return a remark if a function takes numbers from the notebook instead of its arguments."""
+    try:
+        seen = inspect.getclosurevars(answer).globals
+    except TypeError:  # a callable that is no function
+        return ""
+    kinds = (int, float, Tensor, np.ndarray, list, str, ModelConfig)
+    names = sorted(name for name, value in seen.items() if isinstance(value, kinds))
+    if not names:
+        return ""
+    return (
+        f" It takes {', '.join(names)} from the notebook; the check asks for other sizes, so take "
+        "everything from the arguments."
+    )
 
 
 def encode(text: str, vocabulary: list[str]) -> list[int]:
@@ -248,6 +294,13 @@ def _scores(*shape: int) -> Tensor:
 
 
 _SMOKE = ModelConfig.preset("smoke")
+
+
+def _blocks_cost(n: float) -> int:
+    """Return the parameters of a smoke-size gpt of n blocks, n not necessarily whole."""
+    one, two = (build("gpt", _with_layers(_SMOKE, k)).parameter_count() for k in (1, 2))
+    return int(one + (n - 1) * (two - one))
+
 
 EXERCISES: dict[str, Exercise] = {
     "encode": Exercise(
@@ -387,6 +440,9 @@ EXERCISES: dict[str, Exercise] = {
             "The logarithm is missing: that is one minus the mean probability.": lambda z, y: (
                 1 - z.softmax(-1)[range(len(y)), y].mean()
             ),
+            "The logarithm is missing: that is minus the mean probability.": lambda z, y: (
+                -z.softmax(-1)[range(len(y)), y].mean()
+            ),
             "The softmax is missing: logits are not yet logarithms of probabilities.": (
                 lambda z, y: -z[range(len(y)), y].mean()
             ),
@@ -455,7 +511,7 @@ EXERCISES: dict[str, Exercise] = {
     "block_flops": Exercise(
         "The floating-point operations of one block's matrix products, per character of a window "
         "of T.",
-        "hard",
+        "medium",
         15,
         block_flops,
         [(128, 128), (384, 256), (96, 64)],
@@ -465,9 +521,8 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "The linear layers are right; scores and mixing need 2 T d each, though they have no "
             "parameters.": lambda d, T: 24 * d * d,
-            "Scores and mixing are two products: q kᵀ, and weights times v.": lambda d, T: (
-                24 * d * d + 2 * T * d
-            ),
+            "Scores and mixing are two products, q kᵀ and weights times v, and the half that the "
+            "mask hides is counted too: it is computed.": lambda d, T: 24 * d * d + 2 * T * d,
             "That is the whole window; per character it is a T-th of it.": lambda d, T: (
                 T * block_flops(d, T)
             ),
@@ -489,6 +544,10 @@ EXERCISES: dict[str, Exercise] = {
             "Padded on both sides: each position then sees (k - 1) / 2 characters of the future.": (
                 lambda x, k: F.pad(x, ((k - 1) // 2, k - 1 - (k - 1) // 2))
             ),
+            "Padded by k // 2 on both sides, as images are: each position then sees half of the "
+            "kernel's reach of the future.": lambda x, k: F.pad(x, (k // 2, k // 2)),
+            "Padded by k - 1 on both sides: the output is longer than the input, and its positions "
+            "see the future.": lambda x, k: F.pad(x, (k - 1, k - 1)),
             "Padded on the right: position t then sees the k - 1 characters after it.": (
                 lambda x, k: F.pad(x, (0, k - 1))
             ),
@@ -521,15 +580,27 @@ EXERCISES: dict[str, Exercise] = {
     ),
     "largest_gpt": Exercise(
         "How many blocks of a plain gpt fit a parameter budget, its width and the rest kept.",
-        "hard",
+        "medium",
         15,
         largest_gpt,
-        [(build(name, _SMOKE).parameter_count(), _SMOKE) for name in ("lc-gpt", "gpt")],
+        # lc-gpt's budget, exactly four blocks, nearly five, more than the config has, not one.
+        [(build("lc-gpt", _SMOKE).parameter_count(), _SMOKE)]
+        + [(_blocks_cost(n), _SMOKE) for n in (4, 4.9, 8)]
+        + [(10, _SMOKE)],
         {
             "That spends the whole budget on blocks: the embedding and the head cost too.": (
                 lambda b, c: b // block_parameters(c.d_model)
             ),
             "One block too many: that gpt is over the budget.": lambda b, c: largest_gpt(b, c) + 1,
+            "Rounded: the budget is a limit, and a part of a block does not fit.": lambda b, c: max(
+                0, round((b - _blocks_cost(0)) / block_parameters(c.d_model))
+            ),
+            "No more blocks than the config has: but a smaller model may be the deeper one.": (
+                lambda b, c: min(largest_gpt(b, c), c.n_layers)
+            ),
+            "Where not even one block fits, the answer is 0.": lambda b, c: max(
+                1, largest_gpt(b, c)
+            ),
             "That is the number of blocks of the model you compare with, whatever its budget.": (
                 lambda b, c: c.n_layers
             ),
@@ -546,10 +617,11 @@ EXERCISES: dict[str, Exercise] = {
             (1.2, 1.31, 0.02),
             (1.315, 1.31, 0.02),
             (1.325, 1.31, 0.02),
+            (1.345, 1.31, 0.02),
             (1.0, 1.5, 0.5),
         ],
         {
-            "The spread is not used: 0.01 nats is what chance does.": lambda a, b, s: (
+            "The spread is not used: a difference within it is what chance does.": lambda a, b, s: (
                 "better" if a < b else "worse" if a > b else "no difference"
             ),
             "Exchanged: a lower loss is better.": lambda a, b, s: {
@@ -561,6 +633,9 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "Half the spread on each side; it counts whole on either side.": (
                 lambda a, b, s: judge(a, b, s / 2)
+            ),
+            "Twice the spread; once is what two runs differ by.": lambda a, b, s: judge(
+                a, b, 2 * s
             ),
             "Exactly the spread is no difference: two runs of one model are that far apart.": (
                 lambda a, b, s: (

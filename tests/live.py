@@ -25,6 +25,7 @@ QUIET = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+PATIENCE = 240_000  # ms to wait for what must come: no test is about speed
 MISSING = (
     "NO BROWSER: the tests of the live views did not run. Install Chromium or Chrome, or let "
     "`playwright install chromium` download one, and run `make test` again."
@@ -109,7 +110,7 @@ class Notebook:
         self.errors: list[str] = []
         self.asked: list[str] = []
 
-    def view(self, label: str, timeout: int = 60_000) -> Locator:
+    def view(self, label: str, timeout: int = PATIENCE) -> Locator:
         """Return the view of that name once it is drawn."""
         found = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
         try:
@@ -123,7 +124,7 @@ class Notebook:
     def settled(self, view: Locator) -> None:
         """Wait until Python has answered."""
         self.page.wait_for_timeout(350)  # the pause after which what is typed is sent
-        view.and_(self.page.locator(":not([aria-busy])")).wait_for(timeout=30_000)
+        view.and_(self.page.locator(":not([aria-busy])")).wait_for(timeout=PATIENCE)
 
     def kept(self) -> Path:
         """Return the folder of what a run leaves to be looked at."""
@@ -158,13 +159,14 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         theme = "JupyterLab Dark" if dark else "JupyterLab Light"
         (themes / "themes.jupyterlab-settings").write_text(f'{{"theme": "{theme}"}}')
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
+        page.set_default_timeout(PATIENCE)
         pages.append(page)
         shown = Notebook(page)
         page.on("pageerror", lambda error: shown.errors.append(str(error)))
         page.on("dialog", lambda dialog: (shown.errors.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: shown.asked.append(request.url))
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")
-        page.locator(".jp-Notebook-cell").first.wait_for(timeout=90_000)
+        page.locator(".jp-Notebook-cell").first.wait_for(timeout=PATIENCE)
         prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
         for _ in range(40):  # asked for before the kernel is connected, JupyterLab runs nothing
             try:  # a dialog says that the kernel is still starting

@@ -91,7 +91,8 @@ def test_the_projects_own_book_has_no_fault(tmp_path):
     assert problems == []
     pages = sorted(path.name for path in tmp_path.glob("*.html"))
     assert len([name for name in pages if name[:2].isdigit()]) == 8
-    assert {"index.html", "glossary.html", "instructors.html", "elsewhere.html"} <= set(pages)
+    assert {"index.html", "glossary.html", "elsewhere.html"} <= set(pages)
+    assert not {"instructors.html", "assignments.html"} & set(pages)
     text = "".join(path.read_text() for path in tmp_path.glob("*.html"))
     assert "BEGIN HIDDEN" not in text and "BEGIN SOLUTION" not in text and "$$" not in text
     assert 'lang="en"' in text and "<script" not in text

@@ -59,6 +59,24 @@ def test_run_says_what_happened_and_writes_one_page(notebooks, tmp_path):
     assert invoke("run", "--only", "09").exit_code == 2
 
 
+def test_work_is_a_copy_without_outputs_and_is_never_overwritten(notebooks, tmp_path, monkeypatch):
+    path = notebooks("01_good.ipynb", "print('the answer')")
+    (path.parent / "elsewhere.md").write_text("elsewhere")
+    monkeypatch.setattr(chapters.sys, "prefix", str(tmp_path / "prefix"))
+    assert invoke("save", "--only", "01").exit_code == 0
+    assert "the answer\\n" in path.read_text()
+    assert invoke("work", "--folder", "own").exit_code == 0
+    own = tmp_path / "own" / "01_good.ipynb"
+    cells = nbformat.read(own, as_version=4).cells
+    assert cells[-1].source == "print('the answer')" and cells[-1].outputs == []
+    own.write_text("what the learner wrote")
+    (tmp_path / "own" / "elsewhere.md").unlink()
+    assert invoke("work", "--folder", "own").exit_code == 0
+    assert own.read_text() == "what the learner wrote"
+    assert (tmp_path / "own" / "elsewhere.md").read_text() == "elsewhere"
+    assert "fetchNews" in next((tmp_path / "prefix").rglob("overrides.json")).read_text()
+
+
 def test_save_keeps_outputs_and_leaves_a_failing_notebook_alone(notebooks):
     good = notebooks("01_good.ipynb", "import sys\nprint('out')\nprint('bar', file=sys.stderr)")
     bad = notebooks("02_bad.ipynb", "1 / 0")

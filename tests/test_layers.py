@@ -81,7 +81,9 @@ class OnCuda(torch.Tensor):
     is_cuda = property(lambda self: True)
 
 
-def test_the_fused_kernel_computes_the_same(monkeypatch):
+@pytest.fixture
+def fused_calls(monkeypatch):
+    """The dropout of each call of torch's fused kernel."""
     calls = []
     fused = torch.nn.functional.scaled_dot_product_attention
 
@@ -90,11 +92,34 @@ def test_the_fused_kernel_computes_the_same(monkeypatch):
         return fused(*arguments, **settings)
 
     monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", counted)
+    return calls
+
+
+def test_the_fused_kernel_is_taken_where_it_wins(fused_calls):
+    layer, x = CausalAttention(D, H, 0.25), noise(B, T, D).float()
+    on_cuda = x.as_subclass(OnCuda)
+    for training, given, wanted in (
+        (False, x, [0.0]),
+        (False, on_cuda, [0.0]),
+        (False, x[:, :1], [0.0]),
+        (True, x, []),
+        (True, on_cuda, [0.25]),
+    ):
+        fused_calls.clear()
+        layer.train(training)(given)
+        assert fused_calls == wanted
+    fused_calls.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        layer.eval()(x)
+    assert fused_calls == []
+
+
+def test_the_fused_kernel_computes_the_same(fused_calls):
     layer, x = shaken(CausalAttention(D, H, 0.25)), noise(B, T, D)
     assert_close(layer(x.as_subclass(OnCuda)).as_subclass(torch.Tensor), layer(x))
-    assert calls == [0.0]
-    layer.train()(x.as_subclass(OnCuda))
-    assert calls == [0.0, 0.25]
+    single = layer.float()
+    assert_close(single(x.float()), attention_by_hand(single, x.float()), atol=1e-5, rtol=1e-5)
+    assert fused_calls == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("kernel_size", KERNELS)

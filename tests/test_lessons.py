@@ -63,6 +63,35 @@ def test_an_answer_may_write_into_its_input_and_spoils_nothing():
     assert exercise.verdict(in_place) == (True, "Right.")
 
 
+q_of_the_notebook = torch.ones(2)
+width = 4
+
+
+def test_what_is_taken_from_the_notebook_is_named():
+    def scaled(q, k):
+        return q @ k.mT / width**0.5
+
+    def failing(scores):
+        return scores + q_of_the_notebook
+
+    for name, answer, taken in (
+        ("scaled_scores", scaled, "width"),
+        ("causal_weights", failing, "q_of_the_notebook"),
+    ):
+        right, message = EXERCISES[name].verdict(answer)
+        assert not right and f"It takes {taken} from the notebook" in message
+    assert "notebook" not in EXERCISES["scaled_scores"].verdict(lambda q, k: q)[1]
+
+
+def test_a_wrong_answer_is_told_where_it_differs():
+    said = EXERCISES["scaled_scores"].verdict(lambda q, k: q @ k.mT + 1)[1]
+    assert "a tensor (4, 6, 8), a tensor (4, 6, 8) at [0, 0, 0] it gives " in said
+    said = EXERCISES["pad_for"].verdict(lambda x, k: x[..., :1])[1]
+    assert "it gives the shape (1, 2, 1), and should give (1, 2, 5)" in said
+    said = EXERCISES["receptive_field"].verdict(lambda sizes: max(sizes))[1]
+    assert "ValueError" in said and "for the input []" in said
+
+
 def test_right_answers_come_in_many_kinds():
     assert EXERCISES["mix"].verdict(lambda a, b, w: (w * a + (1 - w) * b).requires_grad_())[0]
     assert EXERCISES["encode"].verdict(lambda t, v: np.array([v.index(c) for c in t]))[0]
@@ -76,7 +105,8 @@ def test_right_answers_come_in_many_kinds():
     [
         (..., 75, "It is 75. (You had not guessed: the cell above has a place for it.)"),
         (75, 75, "You said 75, and it is 75."),
-        (70, 75, "You said 70, and it is 75."),
+        (72, 75, "You said 72, and it is 75."),
+        (3, 1, "You said 3; it is 1."),
         (300, 75, "You said 300; it is 75. That is 4.0 times less."),
         (0.5, 2.25, "You said 0.5; it is 2.25. That is 4.5 times more."),
         (-1, 2.25, "You said -1; it is 2.25."),
@@ -123,6 +153,8 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
         "module": lambda: torch.nn.LayerNorm(8)(x),
         "fused": lambda: F.scaled_dot_product_attention(x, x, x),
         "backward": lambda: (x * torch.ones(1, requires_grad=True)).sum().backward(),
+        "autograd": lambda: torch.autograd.backward((x * torch.ones(1, requires_grad=True)).sum()),
+        "exercise": lambda: lessons.mix(x, x, 0.5),
     }
     with pytest.raises(ZeroDivisionError):  # whatever happens inside, all is put back
         with lessons.by_hand(
@@ -130,7 +162,8 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
             CausalAttention.pattern,
             F.layer_norm,
             F.scaled_dot_product_attention,
-            torch.Tensor.backward,
+            torch.autograd.backward,
+            lessons.mix,
         ):
             assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(
                 calls, True

@@ -5,10 +5,14 @@ Nothing but nbgrader's own parts: they are called in a course folder of their ow
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
+import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,11 +30,16 @@ from traitlets.config import Config
 
 from compgpt_lib.files import write_text
 
+warnings.filterwarnings("ignore", module="sqlalchemy|nbgrader")  # its queries, not an instructor's
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "notebooks" / "assignments" / "source"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(help="Where the course folder, grades and feedback go.")]
 Seconds = Annotated[int, typer.Option(help="What one cell of a submission may take.")]
+Again = Annotated[bool, typer.Option(help="Mark what was marked before and is unchanged, too.")]
+# How Canvas names the files of "download submissions": student, perhaps LATE, two numbers.
+CANVAS = re.compile(r"(?P<student>[^_]+)_(LATE_)?\d+_\d+_.+")
 
 
 def names() -> list[str]:
@@ -79,28 +88,51 @@ def grade(
     submissions: Annotated[Path, typer.Argument(help="One folder for each student.")],
     out: Out = Path("runs/assignments"),
     timeout: Seconds = 60,
+    again: Again = False,
 ) -> None:
-    """Mark every submission; write `grades.csv` and HTML feedback; one that fails stops nothing."""
+    """Mark every submission; write `grades.csv` and HTML feedback; one that fails stops nothing.
+
+    What was marked before and is unchanged keeps its points, those given by hand too.
+    """
     if not submissions.is_dir():
         raise typer.BadParameter(f"{submissions} is no folder: give one with a folder per student")
     api = course(out, timeout)
     known = {name: grade_ids(SOURCE / name / f"{name}.ipynb") for name in names()}
     for name in known:
-        if not (Path(api.coursedir.root) / "release" / name).is_dir():
+        source = SOURCE / name / f"{name}.ipynb"
+        released = Path(api.coursedir.root) / "release" / name / f"{name}.ipynb"
+        if not released.is_file() or released.stat().st_mtime < source.stat().st_mtime:
             tell(api.generate_assignment(name, force=True, create=True), name)
-    problems: dict[tuple[str, str], str] = {}
-    handed_in = collect(submissions, Path(api.coursedir.root) / "submitted", known, problems)
+    memory = out / "marked.json"  # of each student and assignment: what was marked, what went wrong
+    marked: dict[str, dict[str, dict[str, str]]] = {}
+    if memory.is_file():
+        marked = json.loads(memory.read_text())
+    place = Path(api.coursedir.root) / "submitted"
+    handed_in, problems = collect(submissions, place, known)
+    for student in {student for student, _ in [*handed_in, *problems]}:
+        before = marked.get(student, {})
+        # What stands there without a notebook is a problem of a time before.
+        marked[student] = {name: one for name, one in before.items() if one["notebook"]}
+    for (student, name), said in problems.items():
+        marked[student][name] = {"notebook": "", "problem": said}
     for student, name in tqdm(handed_in, desc="submissions"):
+        content = (place / student / name / f"{name}.ipynb").read_bytes()
+        tests = (SOURCE / name / f"{name}.ipynb").read_bytes()
+        digest = hashlib.sha256(content + tests + str(timeout).encode()).hexdigest()
+        one = {"notebook": digest, "problem": ""}
         try:
-            done = api.autograde(name, student, force=True, create=True)
-            if done["success"]:
-                done = api.generate_feedback(name, student, force=True)
+            if again or marked[student].get(name, {}).get("notebook") != digest:
+                tell(api.autograde(name, student, force=True, create=True), name)
+            elif marked[student][name]["problem"]:
+                continue
+            tell(api.generate_feedback(name, student, force=True), name)
         except Exception as error:  # whatever a submission did, the next one is marked
-            done = {"success": False, "log": repr(error)}
-        if not done["success"]:
-            problems[student, name] = last_line(done)
+            one["problem"] = last_line(str(error) or repr(error))
             shutil.rmtree(Path(api.coursedir.root) / "feedback" / student / name, True)
-    table = grades(api, problems)
+        marked[student][name] = one
+        write_text(memory, json.dumps(marked, indent=1))
+    write_text(memory, json.dumps(marked, indent=1))
+    table = grades(api, marked)
     write_text(out / "grades.csv", table.to_csv(index=False))
     print(table.to_string(index=False))
     print(f"\ngrades: {out / 'grades.csv'}; feedback: {Path(api.coursedir.root) / 'feedback'}")
@@ -114,35 +146,47 @@ def grade_ids(path: Path) -> set[str]:
 
 
 def collect(
-    submissions: Path, place: Path, known: dict[str, set[str]], problems: dict[tuple[str, str], str]
-) -> list[tuple[str, str]]:
+    submissions: Path, place: Path, known: dict[str, set[str]]
+) -> tuple[list[tuple[str, str]], dict[tuple[str, str], str]]:
     """Copy each student's notebooks to where nbgrader expects them, whatever they are called.
 
     A notebook belongs to the assignment whose cells it has most of; of two the newer one counts.
+    Returns what was handed in, and what is wrong with what could not be read: nobody is forgotten.
     """
     shutil.rmtree(place, ignore_errors=True)
-    handed_in = []
-    for folder in sorted(path for path in submissions.iterdir() if path.is_dir()):
+    theirs: dict[str, list[Path]] = {}
+    for path in sorted(submissions.iterdir()):
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.is_file()]
+            theirs[path.name] = [f for f in files if ".ipynb_checkpoints" not in f.parts]
+        elif not path.name.startswith("."):
+            named = CANVAS.fullmatch(path.name)
+            theirs.setdefault(named["student"] if named else path.stem, []).append(path)
+    handed_in, problems = [], {}
+    for student, files in sorted(theirs.items()):
         found: dict[str, Path] = {}
-        for path in sorted(folder.rglob("*.ipynb"), key=lambda path: path.stat().st_mtime):
-            if ".ipynb_checkpoints" in path.parts:
-                continue
+        notebooks = [path for path in files if path.suffix == ".ipynb"]
+        for path in sorted(notebooks, key=lambda path: path.stat().st_mtime):
             try:
                 ids = grade_ids(path)
             except Exception as error:  # anything may lie in such a folder
-                problems[folder.name, path.stem] = f"{path.name} cannot be read: {error!r}"[:200]
+                problems[student, path.stem] = f"{path.name} cannot be read: {error!r}"[:200]
                 continue
             name = max(known, key=lambda name: len(ids & known[name]))
             if not ids & known[name]:
-                problems[folder.name, path.stem] = f"{path.name} is none of the assignments"
+                problems[student, path.stem] = f"{path.name} is none of the assignments"
                 continue
             found[name] = path
+        if not notebooks:
+            there = ", ".join(sorted(path.name for path in files)) or "nothing"
+            advice = "; unpack the archive" if ".zip" in there else ""
+            problems[student, "none"] = f"no notebook, but {there}{advice}"[:200]
         for name, path in sorted(found.items()):
-            target = place / folder.name / name / f"{name}.ipynb"
+            target = place / student / name / f"{name}.ipynb"
             target.parent.mkdir(parents=True)
             nbformat.write(without_doubles(nbformat.read(path, as_version=4)), target)
-            handed_in.append((folder.name, name))
-    return handed_in
+            handed_in.append((student, name))
+    return handed_in, problems
 
 
 def without_doubles(notebook: Any) -> Any:
@@ -160,15 +204,14 @@ def without_doubles(notebook: Any) -> Any:
     return notebook
 
 
-def last_line(done: dict[str, Any]) -> str:
+def last_line(log: str) -> str:
     """Return the error that ended a run of nbgrader, in one line."""
-    text = f"{done.get('log') or ''}\n{done.get('error') or ''}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     said = [line for line in lines if "Error" in line or "died" in line]
     return (said or lines or ["nbgrader gave no reason"])[-1][:200]
 
 
-def grades(api: NbGraderAPI, problems: dict[tuple[str, str], str]) -> pd.DataFrame:
+def grades(api: NbGraderAPI, marked: dict[str, dict[str, dict[str, str]]]) -> pd.DataFrame:
     """Return nbgrader's export with what went wrong, and what a person has yet to read."""
     path = Path(api.coursedir.root) / "export.csv"
     with Gradebook(api.coursedir.db_url) as gradebook:
@@ -179,17 +222,20 @@ def grades(api: NbGraderAPI, problems: dict[tuple[str, str], str]) -> pd.DataFra
             for submission in gradebook.assignment_submissions(assignment.name)
         }
     table = pd.read_csv(path, dtype={"student_id": str})
-    keys = list(zip(table["student_id"], table["assignment"], strict=True))
-    table["to read"] = ["yes" if unread.get(key) else "" for key in keys]
-    table["problem"] = [problems.pop(key, "") for key in keys]
-    # The gradebook keeps what an earlier submission got; this one got nothing.
-    table.loc[table["problem"] != "", "score"] = 0.0
-    table = table[[key in unread or bool(table["problem"][i]) for i, key in enumerate(keys)]]
+    exported = {
+        (str(row["student_id"]), str(row["assignment"])): row for _, row in table.iterrows()
+    }
+    rows = []
+    for student, theirs in sorted(marked.items()):
+        for name, one in sorted(theirs.items()):
+            row = exported.get((student, name), pd.Series(dtype=object))
+            # The gradebook keeps what an earlier submission got; one with a problem got nothing.
+            fine = not one["problem"]
+            score = row.get("score", 0.0) if fine else 0.0
+            read = "yes" if fine and unread.get((student, name)) else ""
+            rows.append([student, name, score, row.get("max_score"), read, one["problem"]])
     columns = ["student_id", "assignment", "score", "max_score", "to read", "problem"]
-    rest = [[student, name, 0.0, None, "", said] for (student, name), said in problems.items()]
-    return pd.concat(
-        [table[columns], pd.DataFrame(rest, columns=columns)] if rest else [table[columns]]
-    ).sort_values(["student_id", "assignment"])
+    return pd.DataFrame(rows, columns=columns)
 
 
 if __name__ == "__main__":

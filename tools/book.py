@@ -39,14 +39,13 @@ class Page:
 
 
 def sources(root: Path) -> dict[Path, str]:
-    """Return what becomes a page, in reading order, and the page's name; never a solution."""
+    """Return what becomes a page, in reading order, and its name; nothing for instructors."""
     notebooks = root / "notebooks"
     chapters = sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     pages = {root / "README.md": "index.html"}
     pages |= {path: f"{path.stem}.html" for path in chapters}
-    others = [notebooks / "glossary.ipynb", *sorted(notebooks.glob("*.md"))]
+    others = [notebooks / "glossary.ipynb", notebooks / "elsewhere.md"]
     pages |= {path: f"{path.stem}.html" for path in others if path.exists()}
-    pages |= {notebooks / "assignments" / "README.md": "assignments.html"}
     pages |= {root / "data" / "README.md": "data.html"}
     cards = sorted((root / "data" / "pretrained").glob("*.md"))
     pages |= {path: f"model-{path.stem}.html" for path in cards}

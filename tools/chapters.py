@@ -1,11 +1,16 @@
-"""Run the chapters: `run` leaves executed copies and a report, `save` renews what is committed."""
+"""Run the chapters: `run` leaves executed copies and a report, `save` renews what is committed.
+
+`work` makes a learner's own copies, without outputs.
+"""
 
 from __future__ import annotations
 
 import base64
 import html
+import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -25,9 +30,10 @@ from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
 from compgpt_lib.files import write_text
-from compgpt_lib.training import default_device
+from compgpt_lib.training import default_device, native_precision
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+WORK = NOTEBOOKS.parent / "work"
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """\
@@ -92,7 +98,7 @@ def setup_cell(address: str) -> str:
 
 
 def minutes(measured: dict[str, float]) -> str:
-    """Return how long a chapter takes to run, in words, from the minutes by kind of device."""
+    """Return how long a chapter takes to run, in words, from the minutes by kind of machine."""
 
     def told(kind: str, where: str) -> str:
         if kind not in measured:
@@ -101,7 +107,15 @@ def minutes(measured: dict[str, float]) -> str:
         said = f"{count:.1f} minutes" if count >= 0.75 else "less than a minute"
         return f"{said} on {where}"
 
-    return f"{told('cpu', 'a 2-core CPU')} ({told('cuda', 'a GPU')})"
+    bf16 = told("cpu bf16", "a 2-core CPU that computes in bfloat16")
+    rest = [told("cpu fp32", "one that does not"), told("cuda", "a GPU")]
+    return f"{bf16} ({'; '.join(rest)})"
+
+
+def this_machine() -> str:
+    """Return the kind of machine that minutes are measured for, as "cuda" or "cpu bf16"."""
+    device = default_device()
+    return f"cpu {native_precision(device)}" if device.type == "cpu" else device.type
 
 
 def stamp(notebook: Any, name: str, address: str) -> None:
@@ -211,13 +225,17 @@ def report(copies: list[Path]) -> str:
 
 
 @app.command()
-def save(only: Only = "") -> None:
+def save(
+    only: Only = "",
+    fresh: Annotated[bool, typer.Option(help="With --only too: nothing trained before.")] = False,
+) -> None:
     """Run the chapters from clean kernels with nothing trained before, and save their outputs."""
     paths = chapters(only)
+    fresh = fresh or not only
     failed = 0
-    with tempfile.TemporaryDirectory() as fresh:
-        if not only:
-            os.environ["COMPGPT_HOME"] = fresh
+    with tempfile.TemporaryDirectory() as clean:
+        if fresh:
+            os.environ["COMPGPT_HOME"] = clean
         for number, path in enumerate(paths, 1):
             notebook = nbformat.read(path, as_version=4)
             stamp(notebook, path.name, repository())
@@ -244,9 +262,9 @@ def save(only: Only = "") -> None:
                 print("FAILED  its kernel died (out of memory?)", flush=True)
                 continue
             seconds = time.perf_counter() - began
-            if not only:  # with runs of before it would look quicker than it is
+            if fresh:  # with runs of before it would look quicker than it is
                 kept = notebook.metadata.setdefault("compgpt", {}).setdefault("minutes", {})
-                kept[default_device().type] = round(seconds / 60, 1)
+                kept[this_machine()] = round(seconds / 60, 1)
                 stamp(notebook, path.name, repository())
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
             print(f"saved   {seconds:5.0f} s", flush=True)
@@ -254,7 +272,7 @@ def save(only: Only = "") -> None:
                 stamp_readme(notebook, home() / "runs" / "comparison.csv")
     if failed:
         raise typer.Exit(1)
-    if not only:
+    if fresh:
         stamp_minutes(paths)
 
 
@@ -264,8 +282,9 @@ def stamp_minutes(paths: list[Path]) -> None:
     text = readme.read_text()
     for path in paths:
         measured = nbformat.read(path, as_version=4).metadata.compgpt.minutes
+        both = [f"{measured[kind]:.1f}" for kind in ("cpu bf16", "cpu fp32") if kind in measured]
         row = re.compile(rf"^(\|.*\(notebooks/{re.escape(path.name)}\).*\|)[^|]*\|$", re.MULTILINE)
-        text = row.sub(rf"\1 {measured.get('cpu', 0):.1f} |", text)
+        text = row.sub(rf"\1 {' / '.join(both)} |", text)
     write_text(readme, text)
 
 
@@ -286,6 +305,35 @@ def stamp_readme(notebook: Any, table: Path) -> None:
     begin, end = "<!-- table: written by make notebooks -->", "<!-- end of table -->"
     before, rest = readme.read_text().split(begin)
     write_text(readme, f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}")
+
+
+@app.command()
+def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK) -> None:
+    """Copy the chapters, without their outputs, to where a learner works; keep what is there.
+
+    Outputs would tell the answers to the guesses, and work in the originals would stand in the way
+    of the next `git pull`.
+    """
+    folder.mkdir(exist_ok=True)
+    released = NOTEBOOKS.parent / "runs" / "assignments" / "course" / "release"
+    tasks = [*NOTEBOOKS.glob("assignments/*.ipynb"), *released.glob("*/*.ipynb")]
+    for path in [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(tasks), NOTEBOOKS / "elsewhere.md"]:
+        own = folder / path.name
+        if own.exists():
+            continue
+        if path.suffix == ".ipynb":
+            notebook = nbformat.read(path, as_version=4)
+            for cell in notebook.cells:
+                if cell.cell_type == "code":
+                    cell.outputs, cell.execution_count = [], None
+            write_text(own, nbformat.writes(notebook) + "\n")
+        else:
+            shutil.copy(path, own)
+    # Whether JupyterLab may fetch its news is asked for on every page otherwise.
+    settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    if not settings.exists():
+        news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+        write_text(settings, json.dumps(news))
 
 
 def plain(notebook: Any) -> Any:

@@ -33,7 +33,9 @@ def main(
     """Make the archive that an instructor puts on Colab."""
     with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
         clean = Path(folder) / "source"  # a build folder of before would end up in the wheel
-        left_out = shutil.ignore_patterns(".*", "runs", "dist", "build", "*.egg-info", "corpora")
+        left_out = shutil.ignore_patterns(
+            ".*", "runs", "work", "dist", "build", "*.egg-info", "corpora"
+        )
         shutil.copytree(ROOT, clean, ignore=left_out)
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--wheel-dir", folder, str(clean)]

@@ -54,7 +54,7 @@ function render({ model, el: parent }) {
   const pointed = el("div", { class: "cg-readout" });
   const map = el("svg", { class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": initial.points.length - 1, "aria-label": "characters on the first two principal components" });
   const charts = el("div", { class: "cg-panels" });
-  const legend = el("div", { class: "cg-thumbs", role: "group", "aria-label": "classes shown" });
+  const legend = el("div", { class: "cg-thumbs", role: "group", "aria-label": "classes shown", style: `max-width:${WIDE}px` });
   const lens = el("div");
   const lensReadout = el("div", { class: "cg-readout cg-lens", "aria-live": "polite" });
   let area = null;
@@ -182,6 +182,11 @@ function render({ model, el: parent }) {
     area.mark();
     const place = focus.at;
     for (const cell of lens.cells) cell.classList.toggle("cg-at", Number(cell.dataset.at) === place);
+    const [grid, column] = [lens.lastChild, lens.cells[Math.max(0, place - 1)]];
+    const left = column.offsetLeft - grid.offsetLeft;
+    if (left < grid.scrollLeft + 100 || left > grid.scrollLeft + grid.clientWidth - 30) {
+      grid.scrollLeft = left - grid.clientWidth / 2; // a place looked at on the code comes into sight
+    }
     if (!place) {
       clear(lensReadout, "The first character is given. Hover another to see what each stage would say in its place.");
       return;
@@ -197,10 +202,10 @@ function render({ model, el: parent }) {
   const numbers = initial.stages.map((one) => [one.name, one.width, one.rank.toFixed(2), one.kept?.toFixed(3) ?? "", one.cka?.toFixed(3) ?? "", ...one.probes.map((value) => value.toFixed(3))]);
   root.append(
     el("div", { class: "cg-row" }, walk.node, play), stage,
-    el("div", { class: "cg-panels" }, el("div", {}, map, pointed), charts), legend,
+    el("div", { class: "cg-panels" }, el("div", { class: "cg-group" }, map, legend, pointed), charts),
     dataTable(`all of it in numbers (${initial.characters} characters)`, ["stage", "width", "effective rank", "variance kept", "CKA", ...initial.probes],
       [...numbers, ["always the commonest", "", "", "", "", ...initial.commonest.map((value) => value.toFixed(3))]]),
-    el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage?"),
+    el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage? (the strip scrolls to the right)"),
     textBox("text", initial.text, initial.limit, wire.put), lens);
   wire.receive();
   draw();

@@ -29,14 +29,14 @@ FIRST = {
 MUTANTS = {
     "1_characters": {
         "unsorted": ({"vocabulary": ("sorted(set(text))", "list(dict.fromkeys(text))")}, 26),
-        "no error for nothing": ({"vocabulary": ("if not text:", "if False:")}, 28),
+        "no error for nothing": ({"vocabulary": ("if not text:", "if False:")}, 27),
         "ids from one": ({"encode": ("enumerate(characters)", "enumerate(characters, 1)")}, 25),
-        "unknown ignored": ({"encode": ("if character not in ids:", "if False:")}, 27),
+        "unknown ignored": ({"encode": ("if character not in ids:", "if False:")}, 26),
         "decode as list": ({"decode": ('"".join(', "list(")}, 27),
-        "split by name": ({"split": ("files[name], []", "name, []")}, 27),
-        "windows too many": ({"windows": ("(len(ids) - 1) // T", "len(ids) // T")}, 27),
+        "split by name": ({"split": ("files[name], []", "name, []")}, 25),
+        "windows too many": ({"windows": ("(len(ids) - 1) // T", "len(ids) // T")}, 25),
         "targets are inputs": ({"windows": ("ids[1 : count * T + 1]", "ids[: count * T]")}, 24),
-        "no smoothing": ({"unigram": ("minlength=V) + 1", "minlength=V)")}, 27),
+        "no smoothing": ({"unigram": ("minlength=V) + 1", "minlength=V)")}, 24),
         "in bits": ({"unigram": ("-np.log(", "-np.log2(")}, 24),
         "imports the tokenizer": (
             {
@@ -44,12 +44,12 @@ MUTANTS = {
                 "def encode(text, characters):\n"
                 '    return CharTokenizer("".join(characters)).encode(text)'
             },
-            27,
+            26,
         ),
     },
     "2_attention": {
-        "scaled by e": ({"scores": ("math.sqrt(q.shape[-1])", "q.shape[-1]")}, 22),
-        "not scaled": ({"scores": (" / math.sqrt(q.shape[-1])", "")}, 22),
+        "scaled by e": ({"scores": ("math.sqrt(q.shape[-1])", "q.shape[-1]")}, 20),
+        "not scaled": ({"scores": (" / math.sqrt(q.shape[-1])", "")}, 20),
         "no mask": ({"weights": ("triu(1)", "triu(99)")}, 18),
         "masked after softmax": (
             {"weights": ("s.masked_fill(future, -math.inf).softmax(-1)", "s.softmax(-1).tril()")},
@@ -58,15 +58,31 @@ MUTANTS = {
         "wrong axis": ({"weights": ("softmax(-1)", "softmax(-2)")}, 18),
         "heads not split": (
             {"attention": (".reshape(B, T, h, d // h)", ".reshape(B, T, 1, d)")},
-            26,
+            24,
         ),
-        "output forgotten": ({"attention": (" @ U.T + u", "")}, 26),
+        "output forgotten": ({"attention": (" @ U.T + u", "")}, 24),
         "variance over N - 1": (
             {"norm": ("centred.square().mean(-1, keepdim=True)", "x.var(-1, keepdim=True)")},
-            28,
+            26,
         ),
-        "pre-norm": ({"block": ("norm1(x + attend(x))", "x + attend(norm1(x))")}, 27),
-        "looks at one place": ({"future": ("range(1, T)", "range(T - 1, T)")}, 27),
+        "eps outside the root": (
+            {
+                "norm": (
+                    "(centred.square().mean(-1, keepdim=True) + eps).sqrt()",
+                    "(centred.square().mean(-1, keepdim=True).sqrt() + eps)",
+                )
+            },
+            27,
+        ),
+        "the exercises' solutions": (
+            {
+                "scores": "from compgpt_lib.lessons import scaled_scores as scores",
+                "weights": "from compgpt_lib.lessons import causal_weights",
+            },
+            23,
+        ),
+        "pre-norm": ({"block": ("norm1(x + attend(x))", "x + attend(norm1(x))")}, 26),
+        "looks at one place": ({"future": ("range(1, T)", "range(T - 1, T)")}, 26),
         "torch's attention": (
             {
                 "attention": (
@@ -74,7 +90,7 @@ MUTANTS = {
                     "torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)",
                 )
             },
-            26,
+            24,
         ),
         "torch's layer norm": (
             {
@@ -82,20 +98,31 @@ MUTANTS = {
                 "def layer_norm(x, g, b, eps=1e-5):\n"
                 "    return theirs(x, (x.shape[-1],), g, b, eps)"
             },
-            28,
+            27,
         ),
     },
     "3_branches": {
         "added": ({"mix": ("w * o1 + (1 - w) * o2", "o1 + o2")}, 26),
-        "swapped": ({"mix": ("w * o1 + (1 - w) * o2", "(1 - w) * o1 + w * o2")}, 28),
-        "w cannot learn": ({"mix": ("return w", "w = float(w)\n    return w")}, 28),
+        "swapped": ({"mix": ("w * o1 + (1 - w) * o2", "(1 - w) * o1 + w * o2")}, 26),
+        "w cannot learn": ({"mix": ("return w", "w = float(w)\n    return w")}, 27),
         "one embedding": ({"count": ("2 * (V * d", "(V * d")}, 24),
         "all blocks twice": ({"count": ("(L // 2)", "L")}, 24),
         "no bias": ({"count": ("d * V + V + 1", "d * V + 1")}, 24),
         "unweighted parts": ({"parts": ("w * (o1 @ H.T)", "(o1 @ H.T)")}, 22),
-        "bias in a part": ({"parts": ("w * (o1 @ H.T),", "w * (o1 @ H.T) + b,")}, 25),
-        "alone with weight": ({"alone": ("loss(o1)", "loss(w * o1)")}, 27),
-        "slope without targets": ({"slope": ("(p - y)", "p")}, 27),
+        "bias in a part": ({"parts": ("w * (o1 @ H.T),", "w * (o1 @ H.T) + b,")}, 22),
+        "alone without its weight": ({"alone": ("loss(first), ", "loss(o1), ")}, 24),
+        "the exercise's solution": ({"mix": "from compgpt_lib.lessons import mix"}, 27),
+        "slope by another autograd": (
+            {
+                "slope": "def slope(o1, o2, w, H, b, targets):\n"
+                "    w = torch.tensor(w, requires_grad=True)\n"
+                "    z = (w * o1 + (1 - w) * o2) @ H.T + b\n"
+                "    torch.autograd.backward(torch.nn.functional.cross_entropy(z, targets))\n"
+                "    return float(w.grad)"
+            },
+            25,
+        ),
+        "slope without targets": ({"slope": ("(p - y)", "p")}, 24),
         "slope by autograd": (
             {
                 "slope": "def slope(o1, o2, w, H, b, targets):\n"
@@ -104,29 +131,33 @@ MUTANTS = {
                 "    torch.nn.functional.cross_entropy(z, targets).backward()\n"
                 "    return float(w.grad)"
             },
-            27,
+            25,
         ),
     },
     "4_compression": {
-        "no shift": ({"linear": ("x @ A.T + a", "x @ A.T")}, 28),
+        "no shift": ({"linear": ("x @ A.T + a", "x @ A.T")}, 27),
         "torch's linear": (
             {"linear": ("x @ A.T + a", "torch.nn.functional.linear(x, A, a)")},
-            28,
+            27,
         ),
         "padded on the right": (
             {"conv": ("(x.new_zeros(B, k - 1, d), x)", "(x, x.new_zeros(B, k - 1, d))")},
-            26,
+            25,
         ),
-        "kernel turned round": ({"conv": ("K[:, :, j]", "K[:, :, k - 1 - j]")}, 26),
-        "never narrower": ({"saving": ("d // 2**stage", "d")}, 27),
-        "no compression counted": ({"saving": ("if stage < stages - 1", "if False")}, 27),
+        "kernel turned round": ({"conv": ("K[:, :, j]", "K[:, :, k - 1 - j]")}, 25),
+        "never narrower": ({"saving": ("d // 2**stage", "d")}, 25),
+        "no compression counted": ({"saving": ("total += e * e // 2 + e // 2", "pass")}, 24),
+        "last compression forgotten": (
+            {"saving": ("e // 2\n    return", "e // 2 * (stage < stages - 1)\n    return")},
+            24,
+        ),
         "largest that fits": (
             {"baseline": ("candidates[name][1], default", "-candidates[name][0], default")},
-            27,
+            25,
         ),
         "budget ignored": ({"baseline": ("if parameters <= budget", "")}, 24),
-        "no yardstick": ({"verdict": ("abs(apart) <= yardstick", "apart == 0")}, 26),
+        "no yardstick": ({"verdict": ("abs(apart) <= yardstick", "apart == 0")}, 22),
         "one seed is enough": ({"verdict": ("< 2:", "< 1:")}, 22),
-        "their range only": ({"verdict": ("in (ours, theirs))", "in (theirs,))")}, 26),
+        "their range only": ({"verdict": ("in (ours, theirs))", "in (theirs,))")}, 23),
     },
 }

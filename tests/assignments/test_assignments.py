@@ -1,6 +1,7 @@
 """Grading as an instructor fears it: every submission gets its points, none stops the others."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 from bank import EXIT, FIRST, FULL, LOOP, LOUD, MUTANTS, READS_THE_TESTS
-from nbgrader.preprocessors import ClearSolutions  # noqa: F401 - nbgrader must be there
+from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "assignments.py"
@@ -162,6 +163,58 @@ def test_graded_again_the_newer_submission_counts(released, tmp_path):
     assert "DeadKernelError" in table.loc["broken", "problem"]
     feedback = tmp_path / "out" / "course" / "feedback"
     assert {path.parents[1].name for path in feedback.rglob("*.html")} == {"better", "worse"}
+
+
+@pytest.mark.slow
+def test_nobody_is_forgotten_and_points_by_hand_stay(released, tmp_path):
+    first, second = tmp_path / "week 1", tmp_path / "week 2"
+    for place in ("lea", "rae", "nothing", "packed"):
+        (first / place).mkdir(parents=True)
+    nbformat.write(solved(released, "4_compression"), first / "lea" / "work.ipynb")
+    dead = changed(solved(released, "1_characters"), {"vocabulary": EXIT})
+    nbformat.write(dead, first / "rae" / "work.ipynb")
+    (first / "packed" / "work.zip").write_bytes(b"PK")
+    nbformat.write(solved(released, "1_characters"), first / "kim_LATE_123_456_my work.ipynb")
+    (first / "notes.pdf").write_bytes(b"%PDF")
+    out = tmp_path / "out"
+
+    def graded(folder: Path) -> pd.DataFrame:
+        done = tool("grade", folder, "--out", out, "--timeout", 10)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Warning" not in done.stderr
+        table = pd.read_csv(out / "grades.csv", keep_default_na=False)
+        return table.set_index("student_id")
+
+    table = graded(first)
+    assert table["score"].to_dict() == {
+        "kim": 30, "lea": 30, "notes": 0, "nothing": 0, "packed": 0, "rae": 0
+    }  # fmt: skip
+    assert table.loc["nothing", "problem"] == "no notebook, but nothing"
+    assert "unpack the archive" in table.loc["packed", "problem"]
+    assert "notes.pdf" in table.loc["notes", "problem"]
+    assert "died" in table.loc["rae", "problem"] or "Dead" in table.loc["rae", "problem"]
+    assert table["to read"].to_dict() == dict.fromkeys(table.index, "") | {"lea": "yes"}
+
+    with Gradebook(f"sqlite:///{out / 'gradebook.db'}") as gradebook:
+        (text,) = [
+            grade
+            for notebook in gradebook.find_submission("4_compression", "lea").notebooks
+            for grade in notebook.grades
+            if grade.name == "words"
+        ]
+        text.manual_score, text.needs_manual_grade = 5, False
+        gradebook.db.commit()
+    (second / "max").mkdir(parents=True)
+    nbformat.write(solved(released, "1_characters"), second / "max" / "work.ipynb")
+    later = graded(second)  # of another folder: what was said of the others still stands
+    assert later["score"].to_dict() == table["score"].to_dict() | {"max": 30, "lea": 35}
+    assert later["problem"].drop("max").to_dict() == table["problem"].to_dict()
+    assert set(later["to read"]) == {""}
+
+    shutil.copy(first / "kim_LATE_123_456_my work.ipynb", first / "packed" / "work.ipynb")
+    again = graded(first)  # lea's text is unchanged, and need not be read again
+    assert again.loc["lea", "score"] == 35 and set(again["to read"]) == {""}
+    assert again.loc["packed", "score"] == 30 and again.loc["packed", "problem"] == ""
 
 
 @pytest.mark.slow

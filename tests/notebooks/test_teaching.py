@@ -49,7 +49,8 @@ def test_badge_minutes_and_set_up_are_those_of_the_last_save(path):
     notebook = nbformat.read(path, as_version=4)
     before = notebook.cells[0].source
     measured = notebook.metadata.compgpt.minutes
-    assert set(measured) <= {"cpu", "cuda", "mps"} and measured["cpu"] < 10
+    assert {"cpu bf16"} <= set(measured) <= {"cpu bf16", "cpu fp32", "cuda", "mps"}
+    assert measured["cpu bf16"] < 5
     assert f"<!-- minutes -->{chapters.minutes(measured)}<!-- end of minutes -->" in before
     chapters.stamp(notebook, path.name, chapters.repository())
     assert [cell.source for cell in notebook.cells] == [cell.source for cell in CELLS[path]]
@@ -79,11 +80,13 @@ def test_an_address_that_colab_cannot_open_is_refused(address, tmp_path):
 
 
 def test_minutes_in_words():
-    assert chapters.minutes({"cpu": 1.44}) == (
-        "1.4 minutes on a 2-core CPU (not yet measured on a GPU)"
+    assert chapters.minutes({"cpu bf16": 1.44}) == (
+        "1.4 minutes on a 2-core CPU that computes in bfloat16 "
+        "(not yet measured on one that does not; not yet measured on a GPU)"
     )
-    assert chapters.minutes({"cpu": 0.3, "cuda": 2}) == (
-        "less than a minute on a 2-core CPU (2.0 minutes on a GPU)"
+    assert chapters.minutes({"cpu bf16": 0.3, "cpu fp32": 4.96, "cuda": 2}) == (
+        "less than a minute on a 2-core CPU that computes in bfloat16 "
+        "(5.0 minutes on one that does not; 2.0 minutes on a GPU)"
     )
 
 

@@ -1,0 +1,43 @@
+"""The archive for students: a whole kit, and not one answer of the assignments in it."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("students")
+    released = folder / "release" / "1_x"
+    released.mkdir(parents=True)
+    (released / "1_x.ipynb").write_text("a task")
+    command = [sys.executable, str(ROOT / "tools" / "students.py"), "--out", folder / "kit.zip"]
+    done = subprocess.run(
+        [*map(str, command), "--released", str(released.parent)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(folder / "kit.zip") as packed:
+        packed.extractall(folder)
+    return folder / "compgpt"
+
+
+def test_it_holds_no_answer(archive):
+    given = {path.name: path.read_text() for path in archive.rglob("*.ipynb")}
+    assert given.pop("1_x.ipynb") == "a task" and len(given) == 9
+    assert not any("BEGIN SOLUTION" in text or "BEGIN HIDDEN" in text for text in given.values())
+    for name in ("tests", "notebooks/instructors.md", "notebooks/assignments/source"):
+        assert not (archive / name).exists()
+
+
+def test_it_is_a_whole_kit(archive):
+    for name in ("Makefile", "constraints.txt", "README.md", "data/pretrained/gpt.safetensors"):
+        assert (archive / name).read_bytes() == (ROOT / name).read_bytes()
+    planned = subprocess.run(
+        ["make", "-n", "lab"], cwd=archive, capture_output=True, text=True, check=True
+    )
+    assert "pip install" in planned.stdout and "jupyterlab" in planned.stdout
