@@ -13,7 +13,7 @@ import torch
 from rapidfuzz import fuzz
 from torch.utils.flop_counter import FlopCounterMode
 
-from compgpt_lib import checks
+from compgpt_lib import checks, kernels
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.generation import complete
@@ -83,6 +83,8 @@ def flops_per_character(model: Decoder) -> float:
     """
     is_model(model)
     model = copy.deepcopy(model).to("meta")  # where attention is explicit: fused is not counted
+    if isinstance(model, ParallelGPT):
+        model.run = kernels.in_turn  # in other threads it would not be counted either
     ids = torch.zeros(1, model.config.context_length, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids)

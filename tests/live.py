@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
+LAB_SETTINGS = ROOT / "tools" / "overrides.json"  # as in `make lab`
 SCREENSHOTS = ROOT / "runs" / "screenshots"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 QUIET = (
@@ -74,9 +75,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
         "JUPYTERLAB_SETTINGS_DIR": str(folder / ".settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / ".workspaces"),
     }
-    news = folder / ".settings" / "@jupyterlab" / "apputils-extension"
-    news.mkdir(parents=True)
-    (news / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    for plugin, settings in json.loads(LAB_SETTINGS.read_text()).items():
+        extension, name = plugin.split(":")
+        of_extension = folder / ".settings" / extension
+        of_extension.mkdir(parents=True, exist_ok=True)
+        (of_extension / f"{name}.jupyterlab-settings").write_text(json.dumps(settings))
     command = [sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser"]
     command += ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.token=", "--ServerApp.password="]
     command += [f"--ServerApp.root_dir={folder}", "--ServerApp.port_retries=0"]
@@ -167,8 +170,10 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         page.on("request", lambda request: shown.asked.append(request.url))
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")
         page.locator(".jp-Notebook-cell").first.wait_for(timeout=PATIENCE)
+        # Before the kernel is connected JupyterLab runs nothing, or all but the first cell.
+        page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=PATIENCE)
         prompt = page.locator(".jp-CodeCell .jp-InputPrompt").first
-        for _ in range(40):  # asked for before the kernel is connected, JupyterLab runs nothing
+        for _ in range(40):
             try:  # a dialog says that the kernel is still starting
                 if (dialog := page.locator(".jp-Dialog .jp-mod-accept")).count():
                     dialog.first.click(timeout=2000)

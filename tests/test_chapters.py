@@ -74,7 +74,8 @@ def test_work_is_a_copy_without_outputs_and_is_never_overwritten(notebooks, tmp_
     assert invoke("work", "--folder", "own").exit_code == 0
     assert own.read_text() == "what the learner wrote"
     assert (tmp_path / "own" / "elsewhere.md").read_text() == "elsewhere"
-    assert "fetchNews" in next((tmp_path / "prefix").rglob("overrides.json")).read_text()
+    (settings,) = (tmp_path / "prefix").rglob("overrides.json")
+    assert settings.read_text() == chapters.LAB_SETTINGS.read_text()
 
 
 def test_save_keeps_outputs_and_leaves_a_failing_notebook_alone(notebooks):

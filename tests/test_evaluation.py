@@ -7,7 +7,7 @@ from conftest import NAMES, tiny, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compgpt_lib import evaluation
+from compgpt_lib import evaluation, kernels
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.models import build
 
@@ -18,6 +18,10 @@ def test_flops_are_those_of_the_matrix_products():
     assert evaluation.flops_per_character(tiny_model("gpt")) == 4 * block + 2 * d * V
     pair = tiny_model("p-gpt")
     assert evaluation.flops_per_character(pair) == 4 * block + 2 * d * V
+    in_threads = pair.only("both")
+    in_threads.run = kernels.in_threads
+    assert evaluation.flops_per_character(in_threads) == 4 * block + 2 * d * V
+    assert evaluation.flops_per_character(pair.for_generation()) == 4 * block + 2 * d * V
     assert evaluation.flops_per_character(pair.only("first")) == 2 * block + 2 * d * V
     narrow = 2 * 12 * 8 * 8 + 4 * T * 8
     compressed = 2 * block + 2 * d * 8 + 2 * narrow + 2 * 8 * 4 + 2 * 4 * V

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import os
 import re
 import shutil
@@ -34,6 +33,7 @@ from compgpt_lib.training import default_device, native_precision
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 WORK = NOTEBOOKS.parent / "work"
+LAB_SETTINGS = Path(__file__).with_name("overrides.json")
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """\
@@ -329,11 +329,10 @@ def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK
             write_text(own, nbformat.writes(notebook) + "\n")
         else:
             shutil.copy(path, own)
-    # Whether JupyterLab may fetch its news is asked for on every page otherwise.
-    settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    # JupyterLab asks for its news otherwise, and gives the Tab key one second only.
+    settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / LAB_SETTINGS.name
     if not settings.exists():
-        news = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
-        write_text(settings, json.dumps(news))
+        write_text(settings, LAB_SETTINGS.read_text(encoding="utf-8"))
 
 
 def plain(notebook: Any) -> Any:

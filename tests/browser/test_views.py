@@ -1,5 +1,6 @@
 """The live views, driven in a real JupyterLab: what the page says is what the library computes."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from live import PATIENCE
+from playwright.sync_api import Error
 
 from compgpt_lib import measures
 from compgpt_lib.generation import complete, draws
@@ -381,10 +383,11 @@ def test_in_their_chapters(open_notebook, chapter):
             place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
             wanted = next(iter(trace(model, ids).attention.values()))[0][*place]
             assert place[0] == 50 and number(weight) == pytest.approx(float(wanted), abs=1e-4)
-            notebook.page.set_viewport_size({"width": 1300, "height": 1600})
-            view.locator('[data-head="blocks.3 0"]').click()
-            look(view, len(text) - 3)
-            view.screenshot(path=notebook.kept() / "explorer.png")  # the README's picture
+            if chapter == "02":  # the README's picture
+                notebook.page.set_viewport_size({"width": 1300, "height": 1600})
+                view.locator('[data-head="blocks.3 0"]').click()
+                look(view, len(text) - 3)
+                view.screenshot(path=notebook.kept() / "explorer.png")
         elif name == "branch explorer":
             model, _, ids = shipped("p-gpt", text)
             look(view, 30)
@@ -423,9 +426,13 @@ def test_tab_offers_what_the_model_would_write(open_notebook):
     page.keyboard.type("import numpy as np")
     page.keyboard.press("Enter")
     page.keyboard.type("values = np.ar")
-    page.keyboard.press("Tab")
     listed = page.locator(".jp-Completer-item")
-    listed.first.wait_for(timeout=PATIENCE)
+    for _ in range(20):  # as a reader does where JupyterLab gave up waiting for the kernel
+        page.keyboard.press("Tab")
+        with contextlib.suppress(Error):
+            listed.first.wait_for(timeout=15_000)
+            break
+    assert listed.count()
     page.wait_for_timeout(300)
     notebook.keep("tab")
     cells = [setup.strip(), ask, "1 + 1", "import numpy as np\nvalues = np.ar"]
