@@ -18,7 +18,13 @@ from compgpt_lib.layers import ConvCompression, LinearCompression
 from compgpt_lib.models import Decoder, ParallelGPT, is_model
 
 CLASSES = ("letter", "digit", "bracket", "quote", "sign", "space", "indent", "newline")
-PATTERNS = ("previous character", "start of line", "same character", "open bracket")
+PATTERNS = (
+    "previous character",
+    "two characters back",
+    "start of line",
+    "same character",
+    "open bracket",
+)
 BACK = (0, 1, 2, 4, 8, 16)  # characters back that a probe is asked for
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "\"'`"
 
@@ -53,8 +59,9 @@ def character_classes(text: str) -> list[str]:
 def pattern_targets(text: str) -> dict[str, Tensor]:
     """Return for each of PATTERNS what a head of that kind looks at: (T, T) of true and false.
 
-    Previous character; first character of the line; every earlier place of the same character; the
-    innermost bracket that is open (brackets inside strings count as any other).
+    The previous character; the one before it; the first character of the line; every earlier place
+    of the same character; the innermost bracket that is open (brackets inside strings count as any
+    other).
     """
     checks.of_kind("text", text, str, "a text")
     time = len(text)
@@ -64,6 +71,8 @@ def pattern_targets(text: str) -> dict[str, Tensor]:
         if t:
             targets["previous character"][t, t - 1] = True
             line = t if text[t - 1] == "\n" else line
+        if t > 1:
+            targets["two characters back"][t, t - 2] = True
         if line < t:
             targets["start of line"][t, line] = True
         if opened:

@@ -39,6 +39,7 @@ def test_what_a_head_of_each_kind_looks_at():
         name: [row.nonzero()[:, 0].tolist() for row in found] for name, found in targets.items()
     }
     assert where["previous character"][:3] == [[], [0], [1]]
+    assert where["two characters back"][:4] == [[], [], [0], [1]]
     assert where["start of line"][0] == [] and where["start of line"][5] == [0]
     newline = CODE.index("\n")
     assert where["start of line"][newline] == [0]  # a newline belongs to the line that it ends
