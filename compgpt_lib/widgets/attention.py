@@ -73,29 +73,27 @@ def _panel(name: str, model: Decoder, text: str, ids: torch.Tensor) -> dict[str,
 
 def _draw(answer: State) -> Figure:
     """Draw every head's map, darker is more; one row for each block."""
-    models, signs = answer["models"], answer["signs"]
-    time = len(signs)
+    time = len(answer["signs"])
     lower = np.tril_indices(time)
-    rows = sum(len(panel["blocks"]) for panel in models)
-    heads = max(block["heads"] for panel in models for block in panel["blocks"])
-    figure = Figure(figsize=(1.6 + 1.5 * heads, 0.5 + 1.65 * rows), layout="constrained")
-    grid = figure.subplots(rows, heads, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    drawn = iter(grid)
-    for panel in models:
-        for block in panel["blocks"]:
-            row = next(drawn)
-            weights = np.frombuffer(block["weights"], dtype="<u2").reshape(block["heads"], -1)
-            for head in range(block["heads"]):
-                picture = np.full((time, time), np.nan)
-                picture[lower] = weights[head] / _ONE
-                row[head].imshow(picture, cmap="Greys", norm=PowerNorm(0.5, 0, 1))
-                row[head].set_title(block["captions"][head], fontsize=7)
-            label = f"{panel['name']}\n{block['name']}\nwidth {block['width']}"
-            row[0].text(
-                -0.08, 0.5, label, transform=row[0].transAxes, fontsize=7, ha="right", va="center"
-            )
+    rows = [(panel["name"], block) for panel in answer["models"] for block in panel["blocks"]]
+    heads = max(block["heads"] for _, block in rows)
+    # One pair of axes for all: with a pair for each map matplotlib takes five times as long, and
+    # the live view stands behind this picture in the queue.
+    figure = Figure(figsize=(1.5 * (heads + 0.9), 1.65 * len(rows)))
+    axes = figure.add_axes((0, 0, 1, 1))
+    for row, (name, block) in enumerate(rows):
+        weights = np.frombuffer(block["weights"], dtype="<u2").reshape(block["heads"], -1)
+        for head in range(block["heads"]):
+            picture = np.full((time, time), np.nan)
+            picture[lower] = weights[head] / _ONE
+            extent = (head + 0.04, head + 0.96, row + 0.98, row + 0.14)
+            axes.imshow(picture, "Greys", PowerNorm(0.5, 0, 1), aspect="auto", extent=extent)
+            said = block["captions"][head]
+            axes.text(head + 0.5, row + 0.12, said, fontsize=7, ha="center", va="bottom")
+        label = f"{name}\n{block['name']}\nwidth {block['width']}"
+        axes.text(-0.05, row + 0.56, label, fontsize=7, ha="right", va="center")
+    axes.set(xlim=(-0.9, heads), ylim=(len(rows), 0))
+    axes.axis("off")
     return figure
 
 
