@@ -77,7 +77,7 @@ def _draw(answer: State) -> Figure:
     lower = np.tril_indices(time)
     rows = [(panel["name"], block) for panel in answer["models"] for block in panel["blocks"]]
     heads = max(block["heads"] for _, block in rows)
-    # One pair of axes for all: with a pair for each map matplotlib takes five times as long, and
+    # One pair of axes for all: with a pair for each map matplotlib takes four times as long, and
     # the live view stands behind this picture in the queue.
     figure = Figure(figsize=(1.5 * (heads + 0.9), 1.65 * len(rows)))
     axes = figure.add_axes((0, 0, 1, 1))
