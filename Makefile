@@ -2,6 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DATA ?= installed# or huggingface (the paper's own data set), or a folder
+# installed: .venv sees what PYTHON has, and its torch is the pin; cpu: the build without CUDA, which
+# on Linux saves gigabytes; otherwise what pip takes for the pin. A torch that fits is left alone.
+TORCH ?= $(if $(wildcard .venv/constraints.txt),installed)
+CPU_WHEELS := https://download.pytorch.org/whl/cpu
+PINS = $(if $(filter installed,$(TORCH)),.venv/constraints.txt,constraints.txt)
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 # Jupyter wants to be told that root, as in a container, is meant.
 ROOTLY := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -19,8 +25,10 @@ help: ## show the targets
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "compgpt needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.11" % v)'
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[lab,data,course,test]'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
+	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins $(PINS) || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv, then name a Python that has one (make run TORCH=installed PYTHON=/path/of/python), or leave TORCH out"; exit 1; })
+	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $$(grep '^torch==' constraints.txt))
+	@$(PIP) -c $(PINS) -e '.[lab,data,course,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -28,7 +36,8 @@ run: .venv/.stamp ## build the corpus, train the four models, run every chapter,
 
 lab: .venv/.stamp ## open JupyterLab at chapter 00, in your own copy of the chapters (work/)
 	@$(BIN)/python tools/chapters.py work
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00_start_here.ipynb
+	@COMPGPT_HOME="$$($(BIN)/python -c 'from compgpt_lib.config import home; print(home())')" \
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00_start_here.ipynb
 
 lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/ruff check .

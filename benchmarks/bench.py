@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -311,6 +312,29 @@ def text(rows: list[Row], preset: Preset, batch: int, megabytes: float, repeats:
     rows.append(Row(what, share, 2, True, "%", detail))
 
 
+def beside(rows: list[Row], preset: Preset, batch: int, repeats: int) -> None:
+    """A step while another program computes, in a session of its own as a notebook's kernel is."""
+    config = ModelConfig.preset(preset)
+    model = build("gpt", config)
+    alone = step(model, model.loss, config, batch)
+    program = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(program, start_new_session=True) as busy:
+        busy.send_signal(signal.SIGSTOP)
+
+        def shared() -> None:
+            busy.send_signal(signal.SIGCONT)
+            alone()
+            busy.send_signal(signal.SIGSTOP)
+
+        try:
+            seconds = turns({"alone": alone, "shared": shared}, 4 * repeats)
+        finally:
+            busy.kill()
+    detail = f"{1000 * seconds['shared']:.0f} against {1000 * seconds['alone']:.0f} ms"
+    what = f"step of gpt beside a program that computes over alone, {preset} size, batch {batch}"
+    rows.append(Row(what, seconds["shared"] / seconds["alone"], 3, True, detail=detail))
+
+
 def importing(rows: list[Row], repeats: int) -> None:
     programs = {
         "torch": "import torch",
@@ -375,6 +399,7 @@ def main(
     written = writing(rows, large, repeats, goals=True)
     writing(rows, little, repeats, goals=False)
     text(rows, little, batch, megabytes, max(2, repeats // 3))
+    beside(rows, little, batch, repeats)
     importing(rows, max(2, repeats // 2))
     paper_batch(rows, large, max(1, repeats // 3))
     table = pd.DataFrame([row.cells() for row in rows])

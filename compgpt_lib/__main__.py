@@ -12,6 +12,7 @@ import typer
 
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
+from compgpt_lib.files import print_anything, resolved
 
 app = typer.Typer(
     help="Small decoder-only transformers: corpus, training, completion, costs.",
@@ -25,19 +26,11 @@ Data = Annotated[
 PresetName = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 
 
-def _corpus(data: str) -> Corpus:
-    if data == "installed":
-        return Corpus.installed()
-    if data == "huggingface":
-        return Corpus.from_huggingface()
-    return Corpus.from_files(Path(data))
-
-
 @app.command()
 def corpus(data: Data = "installed") -> None:
     """Build a corpus, or find the one built before, and say what is in it."""
-    built = _corpus(data)
-    typer.echo(
+    built = Corpus.open(data)
+    print(
         f"{built.name}: {len(built.train):,} + {len(built.valid):,} characters, "
         f"vocabulary {len(built.tokenizer)}, in {built.folder}"
     )
@@ -56,7 +49,7 @@ def train(
     """Train a model, going on from its checkpoint if there is one, and print its history."""
     from compgpt_lib import models, training
 
-    text = _corpus(data)
+    text = Corpus.open(data)
     chosen = {"steps": steps, "precision": precision, "seed": seed}
     config = TrainConfig.preset(
         preset,  # type: ignore[arg-type]
@@ -64,10 +57,10 @@ def train(
     )
     shape = ModelConfig.preset(preset, vocab_size=len(text.tokenizer))  # type: ignore[arg-type]
     new = models.build(model, shape, seed=seed)
-    folder = folder or training.run_folder(new, text, config)
+    folder = resolved(folder, "--folder") if folder else training.run_folder(new, text, config)
     run = training.train(new, text, config, folder)
-    typer.echo(run.history.to_string(index=False))
-    typer.echo(f"weights: {folder / training.CHECKPOINT}")
+    print(run.history.to_string(index=False))
+    print(f"weights: {folder / training.CHECKPOINT}")
 
 
 @app.command()
@@ -83,19 +76,30 @@ def complete(
     """Complete a prompt, character by character."""
     from compgpt_lib import generation, models
 
+    weights = resolved(weights, "weights")
+    model = models.load(weights)
+    tokenizer = Corpus.open(data).tokenizer
+    about = models.read_safetensors(weights)[1]
+    # Another text's characters have other ids, as many or not: the weights would write nonsense.
+    if about.get("corpus", {}).get("vocabulary", tokenizer.fingerprint) != tokenizer.fingerprint:
+        raise ValueError(
+            f"--data must be the text that {weights} was trained on, and {data} has another "
+            "vocabulary: give the --data of its training (with the same versions of the packages, "
+            "if that was installed), or train on this text"
+        )
     drawn = generation.stream(
-        models.load(weights),
-        _corpus(data).tokenizer,
+        model,
+        tokenizer,
         prompt,
         max_new=max_new,
         temperature=temperature,
         top_p=top_p,
         seed=seed,
     )
-    typer.echo(prompt, nl=False)
+    print(prompt, end="", flush=True)
     for character in drawn:
-        typer.echo(character, nl=False)
-    typer.echo()
+        print(character, end="", flush=True)
+    print()
 
 
 @app.command()
@@ -103,8 +107,14 @@ def table(preset: PresetName = "paper") -> None:
     """Print parameters, size and FLOPs of the four models."""
     from compgpt_lib.evaluation import cost_table
 
-    typer.echo(cost_table(ModelConfig.preset(preset)).to_string())  # type: ignore[arg-type]
+    print(cost_table(ModelConfig.preset(preset)).to_string())  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Run the command line."""
+    print_anything()
+    app()
 
 
 if __name__ == "__main__":
-    app()
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
+import numbers
 from typing import Any
 
 
@@ -22,30 +22,61 @@ def of_kind(name: str, value: Any, kinds: type | tuple[type, ...], allowed: str)
         raise TypeError(f"{name} must be {allowed}, got {short(value)}")
 
 
-def whole(name: str, value: Any, least: int | None = None) -> None:
-    """Raise TypeError unless a value is a whole number, ValueError if it is below `least`."""
+def _plain(value: Any) -> Any:
+    """Return the Python number that a scalar of numpy or torch holds; anything else as it is."""
+    if getattr(value, "ndim", None) != 0 or not hasattr(value, "item"):
+        return value
     try:
-        number = operator.index(value)
-        is_whole = not isinstance(value, bool) and getattr(value, "ndim", 0) == 0
-    except TypeError:
-        is_whole = False
-    if not is_whole:
+        return value.item()
+    except (RuntimeError, ValueError):  # on the meta device there is nothing to hold
+        return value
+
+
+def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """Return a whole number as an int, be it Python's, numpy's or torch's.
+
+    Raises TypeError for anything else, ValueError for one below `least` or above `most`.
+    """
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, numbers.Integral):
         raise TypeError(f"{name} must be a whole number, got {short(value)}")
+    number = int(plain)
     if least is not None and number < least:
         allowed = {0: "0 or more", 1: "positive"}.get(least, f"at least {least}")
         raise ValueError(f"{name} must be {allowed}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}")
+    return number
 
 
-def number(name: str, value: Any) -> None:
-    """Raise TypeError unless a value is a number, ValueError if it is not finite."""
-    if isinstance(value, bool | str | bytes) or getattr(value, "ndim", 0) != 0:
+def seed(value: Any, name: str = "seed") -> int:
+    """Return the seed of a random generator, 0 to 2^64 - 1; raises as `whole` does."""
+    return whole(name, value, least=0, most=2**64 - 1)
+
+
+def number(name: str, value: Any) -> float:
+    """Return a number as a float, be it Python's, numpy's or torch's.
+
+    Raises TypeError for anything else, ValueError for one that is not finite.
+    """
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         raise TypeError(f"{name} must be a number, got {short(value)}")
     try:
-        finite = math.isfinite(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {short(value)}") from None
-    if not finite:
+        found = float(plain)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
         raise ValueError(f"{name} must be a finite number, got {value}")
+    return found
+
+
+def truth(name: str, value: Any) -> bool:
+    """Return True or False, be it Python's, numpy's or torch's; raises TypeError for any other."""
+    plain = _plain(value)
+    if not isinstance(plain, bool):
+        raise TypeError(f"{name} must be True or False, got {short(value)}")
+    return plain
 
 
 def one_of(name: str, value: Any, allowed: Any) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
+from itertools import islice, takewhile
 from typing import Any
 
 import torch
@@ -14,6 +14,10 @@ from compgpt_lib.models import Decoder
 from compgpt_lib.tokenizer import CharTokenizer
 
 _CELLS = 10  # earlier cells that a model may see, as far as its context reaches
+
+
+def _in_word(character: str) -> bool:
+    return character == "_" or character.isalnum()
 
 
 class TabCompleter:
@@ -30,6 +34,9 @@ class TabCompleter:
     ) -> None:
         self.model, self.tokenizer, self.shell = model, tokenizer, shell
         self.deadline, self.max_new, self.count = deadline, max_new, count
+        self.known = frozenset(tokenizer.tokens)
+        context_length = model.config.context_length
+        self.room = max(context_length - max_new, context_length // 2, 1)  # for what stands before
 
     def __repr__(self) -> str:
         return f"TabCompleter({self.model.name}, at most {self.deadline:g} s)"
@@ -44,10 +51,9 @@ class TabCompleter:
         checks.of_kind("code", code, str, "a text")
         until = time.perf_counter() + self.deadline
         tokens, unknown = self.tokenizer.tokens, self.tokenizer.unknown
-        context_length = self.model.config.context_length
-        room = max(context_length - self.max_new, context_length // 2, 1)
-        readable = code if unknown else "".join(c for c in code if c in set(tokens))
-        text = readable[-room:] or tokens[0]
+        # From the end, and no further than the model sees: a cell may hold a whole file.
+        readable = (c for c in reversed(code) if unknown or c in self.known)
+        text = "".join(islice(readable, self.room))[::-1] or tokens[0]
         ids = torch.from_numpy(self.tokenizer.encode(text).astype("int64"))
         [(_, logits)] = draws(self.model, ids, 1, temperature=0)
         found: list[str] = []
@@ -76,7 +82,7 @@ class TabCompleter:
         else:
             above = asked.full_text.split("\n")[: asked.cursor_line]
             before = "\n".join([*above, asked.text_until_cursor])
-            word = re.search(r"\w*\Z", before)[0]  # type: ignore[index]
+            word = "".join(takewhile(_in_word, reversed(before)))[::-1]
         cells = [cell.strip() for cell in self.shell.user_ns.get("In", [])[-_CELLS:] if cell]
         texts = [word + offer for offer in self.offers("\n\n".join([*cells, before]))]
         if isinstance(asked, str):
@@ -110,11 +116,11 @@ def complete_with_tab(
     TypeError for what cannot be used.
     """
     fits(model, tokenizer)
-    checks.number("deadline", deadline)
+    deadline = checks.number("deadline", deadline)
     if deadline <= 0:
         raise ValueError(f"deadline must be above 0 seconds, got {deadline}")
-    checks.whole("max_new", max_new, least=1)
-    checks.whole("count", count, least=1)
+    max_new = checks.whole("max_new", max_new, least=1)
+    count = checks.whole("count", count, least=1)
     if shell is None:
         from IPython.core.getipython import get_ipython
 

@@ -10,22 +10,38 @@ from typing import Any, Literal, Self
 
 import platformdirs
 
+from compgpt_lib import checks
+from compgpt_lib.files import no_folder, resolved
+
 Preset = Literal["paper", "laptop", "smoke"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine")
+try:
+    _STARTED_IN: Path | None = Path.cwd()
+except FileNotFoundError:  # deleted: only a relative COMPGPT_HOME cannot do without it
+    _STARTED_IN = None
 
 
 def home() -> Path:
     """Return the folder under which the kit keeps what it builds (corpora, runs).
 
     It is `$COMPGPT_HOME` where that is set, the checkout where the library runs from one, and the
-    user's cache folder otherwise.
+    user's cache folder otherwise. A relative value begins where the process was when it imported
+    the library, so that it means one place throughout. Raises ValueError for one that can be no
+    folder.
     """
     if chosen := os.environ.get("COMPGPT_HOME"):
-        return Path(chosen).expanduser()
+        path = resolved(chosen, "COMPGPT_HOME", start=_STARTED_IN)
+        in_the_way = no_folder(path, *path.parents)
+        _require(
+            in_the_way is None,
+            f"COMPGPT_HOME must be a folder, got {chosen!r}, but {in_the_way} is a file: "
+            "set it to another place, or to nothing for the usual one",
+        )
+        return path
     checkout = Path(__file__).resolve().parents[1]
     if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
         return checkout
@@ -49,10 +65,7 @@ class _Config:
         Raises ValueError for an unknown preset or an impossible value, TypeError for an unknown
         field.
         """
-        _require(
-            name in cls._presets,
-            f"preset must be one of {', '.join(cls._presets)}, got {name!r}",
-        )
+        checks.one_of("preset", name, cls._presets)
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         for key in overrides:
             if key not in known:
@@ -67,20 +80,17 @@ class _Config:
 
     def _check_whole(self, least: int, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be a whole number, got {value!r}")
-            if value < least:
-                allowed = "positive" if least == 1 else f"at least {least}"
-                raise ValueError(f"{name} must be {allowed}, got {value}")
+            self._set(name, checks.whole(name, getattr(self, name), least))
 
     def _check_rate(self, low: float, high: float, *names: str) -> None:
         for name in names:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} must be a number, got {value!r}")
+            value = checks.number(name, getattr(self, name))
             if not low <= value < high:
                 raise ValueError(f"{name} must be at least {low:g} and below {high:g}, got {value}")
+            self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # what numpy or torch counted, as a plain number
 
 
 @dataclass(frozen=True)
@@ -210,17 +220,13 @@ class TrainConfig(_Config):
             "eval_every",
             "eval_windows",
         )
-        self._check_whole(0, "warmup_steps", "seed")
+        self._check_whole(0, "warmup_steps")
+        self._set("seed", checks.seed(self.seed))
+        self._set("compile", checks.truth("compile", self.compile))
         self._check_rate(0.0, float("inf"), "learning_rate", "weight_decay", "gradient_clip")
         _require(self.learning_rate > 0, "learning_rate must be above 0, got 0")
-        _require(
-            self.precision in PRECISIONS,
-            f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}",
-        )
-        _require(
-            self.schedule in SCHEDULES,
-            f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}",
-        )
+        checks.one_of("precision", self.precision, PRECISIONS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
         _require(
             self.warmup_steps < self.steps,
             f"warmup_steps must be below steps, got {self.warmup_steps} of {self.steps}",

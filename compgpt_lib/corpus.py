@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,7 +23,7 @@ from tqdm.auto import tqdm
 
 from compgpt_lib import checks
 from compgpt_lib.config import home
-from compgpt_lib.files import advising, write_text
+from compgpt_lib.files import advising, resolved, write_text
 from compgpt_lib.tokenizer import CharTokenizer, count_characters
 
 Split = Literal["train", "valid"]
@@ -33,11 +35,14 @@ PACKAGES = {  # what is imported: what is installed
     "seaborn": "seaborn",
     "statsmodels": "statsmodels",
 }
+FILES = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}  # as `datasets` calls them
 KEYWORDS = re.compile("pandas|sklearn|matplotlib|seaborn")  # the filter of the paper's data set
 GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build_config)\.py$")
 # What Windows wheels add to a package's __init__.py, so that the text is the same everywhere.
 PATCH = re.compile(r"\n\n# start delvewheel patch\n.*?# end delvewheel patch\n", re.DOTALL)
-FORMAT = 2  # raise it when what is built from the same texts changes
+# What a folder of code holds besides a person's own, as hidden folders do.
+NOT_OWN = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
+FORMAT = 3  # raise it when what is built from the same texts changes
 
 
 class Document(NamedTuple):
@@ -76,7 +81,7 @@ class Corpus:
             return cls.installed()
         if source == "huggingface":
             return cls.from_huggingface()
-        return cls.from_files(source)
+        return cls.from_files(resolved(source, "source"))
 
     @classmethod
     def installed(cls, min_count: int = 100) -> Corpus:
@@ -86,6 +91,7 @@ class Corpus:
         near-duplicates; about one file in ten is held out. Characters that occur fewer than
         `min_count` times in all become the unknown one.
         """
+        min_count = checks.whole("min_count", min_count, least=1)
         versions = {name: metadata.version(name) for name in PACKAGES.values()}
         skipped: Counter[str] = Counter()
 
@@ -104,22 +110,26 @@ class Corpus:
         """Return the corpus of your own files or folders (searched for files with `suffix`).
 
         About one file in ten is held out; where that leaves a split empty, and of fewer than ten
-        files, the last tenth of each. Files that are empty, binary or not UTF-8 are skipped and
-        counted in the manifest. Raises FileNotFoundError for a missing path, ValueError where
-        nothing readable is found.
+        files, the last tenth of each. Within a folder that you name, hidden folders are left out
+        (.git, .venv, .ipynb_checkpoints), and so are __pycache__, node_modules, site-packages and
+        virtual environments. These, and files that are empty, binary, unreadable or not UTF-8, are
+        counted in the manifest as skipped. Upper and lower case in `suffix` are the same.
+
+        Raises FileNotFoundError for a missing path, ValueError for one that no file can have or
+        where nothing readable is found.
         """
         checks.of_kind("suffix", suffix, str, 'the end of a file name, as ".py"')
-        checks.whole("min_count", min_count, least=1)
+        min_count = checks.whole("min_count", min_count, least=1)
         given = _paths(paths)
+        skipped: Counter[str] = Counter()
         files: dict[Path, str] = {}  # a file that two paths lead to must not be in both splits
         for path in given:
             if not path.exists():
                 raise FileNotFoundError(f"paths: there is no file or folder at {path}")
-            found = sorted(path.rglob(f"*{suffix}")) if path.is_dir() else [path]
+            found = _own_files(path, suffix, skipped) if path.is_dir() else [path]
             base = path if path.is_dir() else path.parent
             for file in filter(Path.is_file, found):
                 files.setdefault(file.resolve(), file.relative_to(base).as_posix())
-        skipped: Counter[str] = Counter()
         texts = list(_readable(((name, file) for file, name in files.items()), skipped))
         if not texts:
             raise ValueError(
@@ -147,8 +157,8 @@ class Corpus:
     @classmethod
     def from_huggingface(
         cls,
-        train: str = "huggingface-course/codeparrot-ds-train",
-        valid: str = "huggingface-course/codeparrot-ds-valid",
+        train: str | Path = "huggingface-course/codeparrot-ds-train",
+        valid: str | Path = "huggingface-course/codeparrot-ds-valid",
         rows: tuple[int, int] = (10_000, 1_000),
         column: str = "content",
         min_count: int = 1,
@@ -156,26 +166,33 @@ class Corpus:
         """Return the first rows of two data sets of the hub, or of local .json(l)/.parquet files.
 
         The defaults are the paper's data set; nothing is downloaded beyond the rows asked for.
-        A data set's split "train" or "validation" is read, or its only one. Raises ImportError
-        without the `datasets` package, ValueError for a missing column or split.
+        A data set's split "train" or "validation" is read, or its only one. Texts that are empty
+        or binary are counted in the manifest as skipped. Raises ImportError without the `datasets`
+        package, FileNotFoundError for a missing file, ValueError for a missing split or column, or
+        a column that holds no texts.
         """
+        local = {"train": _local("train", train), "valid": _local("valid", valid)}
+        checks.of_kind("rows", rows, (tuple, list), "two numbers of rows, as (10_000, 1_000)")
+        if len(rows) != 2:
+            raise ValueError(f"rows must be two numbers of rows, got {checks.short(rows)}")
+        counts = [checks.whole("rows", count, least=1) for count in rows]
+        checks.of_kind("column", column, str, "the name of a column")
+        min_count = checks.whole("min_count", min_count, least=1)
         skipped: Counter[str] = Counter()
 
         def documents() -> Iterator[Document]:
             splits: tuple[tuple[Split, str, str, int], ...] = (
-                ("train", train, "train", rows[0]),
-                ("valid", valid, "validation", rows[1]),
+                ("train", str(train), "train", counts[0]),
+                ("valid", str(valid), "validation", counts[1]),
             )
             for split, source, part, count in splits:
-                found = _rows(source, part, count, column, only=train != valid)
-                for index, text in enumerate(found):
-                    if text:
+                found = _rows(source, local[split], part, count, column, only=train != valid)
+                for index, given in enumerate(found):
+                    if text := _cleaned(given, skipped):
                         yield Document(f"{source}/{index}", split, text)
-                    else:
-                        skipped["empty"] += 1
 
-        about: dict[str, Any] = {"name": "huggingface", "rows": list(rows), "column": column}
-        about["sources"] = [_stamp(train), _stamp(valid)]
+        about: dict[str, Any] = {"name": "huggingface", "rows": counts, "column": column}
+        about["sources"] = [_stamp(train, local["train"]), _stamp(valid, local["valid"])]
         return _open_or_build(about | {"min_count": min_count}, documents, skipped)
 
     def split(self, name: str) -> np.ndarray:
@@ -185,9 +202,9 @@ class Corpus:
 
     def text(self, split: str, start: int = 0, length: int | None = None) -> str:
         """Return a part of a split as text."""
-        checks.whole("start", start, least=0)
+        start = checks.whole("start", start, least=0)
         if length is not None:
-            checks.whole("length", length, least=0)
+            length = checks.whole("length", length, least=0)
         stop = None if length is None else start + length
         return self.tokenizer.decode(self.split(split)[start:stop])
 
@@ -195,7 +212,7 @@ class Corpus:
         self, split: str, batch_size: int, context_length: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return `batch_size` random windows as inputs and targets, (B, T) of int64 each."""
-        checks.whole("batch_size", batch_size, least=1)
+        batch_size = checks.whole("batch_size", batch_size, least=1)
         checks.of_kind(
             "rng", rng, np.random.Generator, "a numpy Generator: np.random.default_rng(0)"
         )
@@ -204,12 +221,12 @@ class Corpus:
 
     def windows(self, split: str, count: int, context_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return `count` evenly spaced windows, always the same, as inputs and targets (B, T)."""
-        checks.whole("count", count, least=1)
+        count = checks.whole("count", count, least=1)
         windows = self._windows(split, context_length)
         return _shifted(windows[np.linspace(0, len(windows) - 1, count).astype(np.int64)])
 
     def _windows(self, split: str, context_length: int) -> np.ndarray:
-        checks.whole("context_length", context_length, least=1)
+        context_length = checks.whole("context_length", context_length, least=1)
         ids = self.split(split)
         if len(ids) < context_length + 1:
             raise ValueError(
@@ -226,14 +243,31 @@ class Corpus:
 
 
 def _paths(paths: Any) -> list[Path]:
-    several = [paths] if isinstance(paths, str | Path) else paths
-    try:
-        found = [Path(path) for path in several]
-    except TypeError as error:
-        raise TypeError(f"paths must be a path or several, got {checks.short(paths)}") from error
-    if not found or any(path == "" for path in several):
+    single = isinstance(paths, str | bytes | os.PathLike)
+    if not single and not isinstance(paths, Iterable):
+        raise TypeError(f"paths must be a path or several, got {checks.short(paths)}")
+    found = [resolved(path, "paths") for path in ([paths] if single else paths)]
+    if not found:
         raise ValueError(f"paths must name a file or a folder, got {checks.short(paths)}")
     return found
+
+
+def _own_files(root: Path, suffix: str, skipped: Counter[str]) -> list[Path]:
+    """Return the files below a folder that end in `suffix`, in the same order on every system."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        own = []
+        for name in folders:
+            if name.startswith(".") or name in NOT_OWN:
+                skipped["hidden or installed folder"] += 1
+            elif os.path.exists(os.path.join(folder, name, "pyvenv.cfg")):
+                skipped["hidden or installed folder"] += 1
+            else:
+                own.append(name)
+        folders[:] = own
+        ends = (name for name in names if name.lower().endswith(suffix.lower()))
+        found.extend(Path(folder, name) for name in ends)
+    return sorted(found, key=lambda path: path.parts)
 
 
 def _shifted(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -257,16 +291,34 @@ def _readable(
     files: Iterator[tuple[str, Path]], skipped: Counter[str]
 ) -> Iterator[tuple[str, str]]:
     for name, file in files:
-        raw = file.read_bytes()
-        if not raw.strip():
-            skipped["empty"] += 1
-        elif b"\0" in raw:
-            skipped["binary"] += 1
-        else:
-            try:
-                yield name, PATCH.sub("", raw.decode("utf-8").replace("\r\n", "\n"))
-            except UnicodeDecodeError:
-                skipped["not UTF-8"] += 1
+        try:
+            raw = file.read_bytes()
+        except OSError:
+            skipped["unreadable"] += 1
+            continue
+        if text := _cleaned(raw, skipped):
+            yield name, text
+
+
+def _cleaned(raw: bytes | str, skipped: Counter[str]) -> str:
+    """Return a text as a corpus holds it, or, counted as skipped, an empty one for none.
+
+    Without a byte order mark, lines ended by a line feed alone, the same on every system.
+    """
+    if (b"\0" if isinstance(raw, bytes) else "\0") in raw:  # type: ignore[operator]
+        skipped["binary"] += 1
+        return ""
+    try:
+        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+    except UnicodeDecodeError:
+        skipped["not UTF-8"] += 1
+        return ""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = PATCH.sub("", text)
+    if not text.strip():
+        skipped["empty"] += 1
+        return ""
+    return text
 
 
 def _distinct(texts: Iterator[tuple[str, str]], skipped: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -297,7 +349,8 @@ def _distinct(texts: Iterator[tuple[str, str]], skipped: Counter[str]) -> Iterat
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    raw = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(raw, digest_size=8).digest(), "little")
 
 
 def _split_of(name: str) -> Split:
@@ -313,14 +366,25 @@ def _licence(package: str) -> str:
     return ", ".join(names) or "see the package"
 
 
-def _stamp(source: str) -> str:
-    path = Path(source)
-    if not path.exists():
-        return source
-    return f"{path.name}:{_sha256(path)}"
+def _local(name: str, source: Any) -> Path | None:
+    """Return the path of a local data file, or None for the name of a data set of the hub."""
+    path = resolved(source, name)
+    if path.is_dir():
+        raise ValueError(f"{name} must be a file or a data set of the hub, but {path} is a folder")
+    if path.suffix.lower() not in FILES and path.exists():
+        raise ValueError(f"{name}: {path} must end in .jsonl, .json or .parquet")
+    if path.suffix.lower() in FILES and not path.exists():
+        raise FileNotFoundError(f"{name}: there is no file at {path}")
+    return path if path.exists() else None
 
 
-def _rows(source: str, part: str, count: int, column: str, only: bool) -> Iterator[str]:
+def _stamp(source: str | Path, local: Path | None) -> str:
+    return str(source) if local is None else f"{local.name}:{_sha256(local)}"
+
+
+def _rows(
+    source: str, local: Path | None, part: str, count: int, column: str, only: bool
+) -> Iterator[str]:
     """Yield rows of a data set's split `part`, or of its only split where `only` allows that."""
     try:
         import datasets
@@ -328,20 +392,23 @@ def _rows(source: str, part: str, count: int, column: str, only: bool) -> Iterat
         raise ImportError(
             "data sets of the hub need the datasets package: pip install datasets"
         ) from error
-    path = Path(source)
-    if path.exists():
-        kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(path.suffix)
-        if kind is None:
-            raise ValueError(f"{source} must end in .jsonl, .json or .parquet")
-        parts = datasets.load_dataset(kind, data_files=str(path), streaming=True)
-    else:
+    if local is None:
         parts = datasets.load_dataset(source, streaming=True)
+    else:
+        kind = FILES[local.suffix.lower()]
+        parts = datasets.load_dataset(kind, data_files=escape(str(local)), streaming=True)
     if part not in parts and not (only and len(parts) == 1):
         raise ValueError(f"{source} has no split {part!r}; it has {', '.join(map(str, parts))}")
     for row in parts.get(part, next(iter(parts.values()))).take(count):
         if column not in row:
             raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
-        yield row[column] or ""
+        text = row[column]
+        if not isinstance(text, str | None):
+            raise ValueError(
+                f"{source}: column must name a column of texts, but {column!r} has "
+                f"{checks.short(text)}; it has {', '.join(row)}"
+            )
+        yield text or ""
 
 
 def _sha256(path: Path) -> str:

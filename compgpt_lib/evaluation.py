@@ -65,14 +65,12 @@ PAPER_CURVES = pd.DataFrame(
 
 def bits_per_character(loss: float) -> float:
     """Return a loss in nats as bits per character."""
-    checks.number("loss", loss)
-    return loss / math.log(2)
+    return checks.number("loss", loss) / math.log(2)
 
 
 def megabytes(parameters: int) -> float:
     """Return the size of fp32 weights in MB as the paper counts them: parameters x 4 / 2^20."""
-    checks.number("parameters", parameters)
-    return parameters * 4 / 2**20
+    return checks.number("parameters", parameters) * 4 / 2**20
 
 
 def flops_per_character(model: Decoder) -> float:
@@ -126,9 +124,9 @@ def step_seconds(
     checks.of_kind("models", models, Mapping, "a dict from names to models")
     for model in models.values():
         checks.of_kind("models", model, Decoder, "a dict from names to models")
-    checks.whole("batch_size", batch_size, least=1)
-    checks.whole("repeats", repeats, least=1)
-    checks.whole("warmup", warmup, least=0)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    repeats = checks.whole("repeats", repeats, least=1)
+    warmup = checks.whole("warmup", warmup, least=0)
     steps = {
         name: training_step(copy.deepcopy(model), batch_size) for name, model in models.items()
     }
@@ -176,9 +174,9 @@ def held_out_lines(
     text has too few such lines.
     """
     checks.of_kind("corpus", corpus, Corpus, "a Corpus, as Corpus.installed()")
-    checks.whole("count", count, least=1)
-    checks.whole("context_length", context_length, least=1)
-    checks.whole("seed", seed, least=0)
+    count = checks.whole("count", count, least=1)
+    context_length = checks.whole("context_length", context_length, least=1)
+    seed = checks.seed(seed)
     rng = np.random.default_rng(seed)
     text = corpus.text("valid", 0, min(len(corpus.valid), 2_000_000))
     reach = max(1, context_length // 2)

@@ -1,22 +1,89 @@
-"""Files written whole or not at all, whatever happens meanwhile."""
+"""Paths as users give them, files written whole or not at all, output on any terminal."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+from typing import Any
+
+from compgpt_lib import checks
 
 STALE = 3600.0  # seconds after which a temporary file must be that of a process that was killed
+LONGEST = 255  # characters that one name within a path may have, on nearly every file system
+
+
+def resolved(path: Any, name: str = "path", start: Path | None = None) -> Path:
+    """Return the absolute path of what a user gave; `~` is a user's own folder.
+
+    A relative path begins at `start`, or at the current folder. `name` is what messages call the
+    argument. Raises TypeError for what is no path, ValueError for one that no file can have.
+    """
+    try:
+        given = os.fspath(path)
+    except TypeError:
+        given = None
+    if not isinstance(given, str):
+        raise TypeError(f"{name} must be a path, as a text or a Path, got {checks.short(path)}")
+    shown = checks.short(given)
+    if not given.strip():
+        raise ValueError(f"{name} must name a file or a folder, got {shown}")
+    if strange := [sign for sign in "\0\n\r" if sign in given]:
+        raise ValueError(
+            f"{name} must name a file or a folder, got {shown} with {strange[0]!r} in it: "
+            "give the path of a file that holds the text"
+        )
+    full = os.path.expanduser(given)
+    if given.startswith("~") and full == given:
+        raise ValueError(
+            f"{name} {shown} begins with ~ and no user has that folder: write the whole path out"
+        )
+    try:
+        absolute = Path(full) if os.path.isabs(full) else Path(start or Path.cwd(), full)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{name} {shown} begins at the current folder, which was deleted: give a whole path, "
+            "or change the folder with os.chdir"
+        ) from error
+    try:
+        os.lstat(absolute)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} {shown} has characters that names of files cannot have here "
+            f"({sys.getfilesystemencoding()}): use others"
+        ) from error
+    except OSError as error:  # too long in all, or signs that Windows does not take
+        raise ValueError(
+            f"{name} must name a file or a folder, and the system does not take {shown} "
+            f"({error.strerror}): give a shorter or a plainer path"
+        ) from error
+    if max(map(len, absolute.parts)) > LONGEST:  # lstat stops at the first folder that is missing
+        raise ValueError(
+            f"{name} must name a file or a folder, and a name has at most {LONGEST} characters, "
+            f"got {shown}: give a shorter path"
+        )
+    return absolute
+
+
+def no_folder(*paths: Path) -> Path | None:
+    """Return the first of some paths that is there and is no folder, or None."""
+    found = (path for path in paths if os.path.lexists(path) and not os.path.isdir(path))
+    return next(found, None)
 
 
 @contextmanager
 def advising(path: Path) -> Iterator[None]:
-    """Say what to do where the disk is full or a folder cannot be written to, as an OSError."""
+    """Say what to do where the disk is full or a path cannot be written to, as an OSError."""
     try:
         yield
     except BaseException as error:
@@ -31,15 +98,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     If the writing fails, `path` stays as it was and the temporary file goes. What a killed process
     left behind goes too, an hour later. Raises OSError, with what to do about it, where the disk is
-    full or the folder cannot be written to.
+    full, the folder cannot be written to, or a folder has that name.
     """
     path = Path(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder: give the path of a file, as {path / 'name'}")
     # A name of its own, so that two processes do not write to one file; not mkstemp's, which would
     # hide the file from everyone else on a shared machine.
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    name = path.name[:50]  # a long name would be too long with what is added
+    temporary = path.with_name(f"{name}.{uuid.uuid4().hex}.tmp")
     with advising(path), _removed_on_failure(temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{path.name}.*.tmp"):
+        for left in path.parent.glob(f"{escape(name)}.*.tmp"):
             with suppress(OSError):  # another process may have been quicker
                 if time.time() - left.stat().st_mtime > STALE:
                     left.unlink()
@@ -69,14 +139,18 @@ def _advice(error: BaseException, path: Path) -> str | None:
             f"no space left to write {path}: free some and run again; what was saved there before "
             "is untouched"
         )
-    denied = isinstance(error, PermissionError) or (
-        isinstance(error, OSError) and error.errno == errno.EROFS
-    )
-    if denied:
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return (
             f"{path.parent} cannot be written to ({error}): choose another folder, or set "
             "COMPGPT_HOME to one that you may write to"
         )
+    wanted = [path] if isinstance(error, FileExistsError) else []  # `path` is to be a folder
+    if in_the_way := no_folder(*wanted, *path.parents):
+        return f"{in_the_way} is a file where a folder is needed for {path}: choose another path"
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the name of {path} is too long for the system: give a shorter one"
     return None
 
 
@@ -84,3 +158,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def print_anything() -> None:
+    """Print what the terminal's encoding lacks with backslashes, where an error ended the program.
+
+    For the entry points alone: in a notebook or another program, output is not the kit's.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -47,7 +47,11 @@ def choose(
     reached = p.cumsum(-1)
     # Inverse transform sampling: the first id at which the sum of probabilities reaches a number
     # in (0, 1]. A tenth of what torch.multinomial costs.
-    drawn = int(torch.searchsorted(reached, (1 - torch.rand(1, generator=generator)) * reached[-1]))
+    drawn = int(
+        torch.searchsorted(
+            reached, (1 - torch.rand(1, generator=generator, device="cpu")) * reached[-1]
+        )
+    )
     return drawn if order is None else int(order[drawn])
 
 
@@ -62,27 +66,29 @@ def fits(model: Decoder, tokenizer: CharTokenizer) -> None:
         )
 
 
-def _check(
+def _checked(
     model: Decoder,
+    max_new: int,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
-    max_new: int,
     seed: int | None,
-) -> None:
+) -> tuple[int, float, int | None, float | None, int | None]:
+    """Return the settings as plain numbers, or raise."""
     is_model(model)
-    checks.number("temperature", temperature)
+    max_new = checks.whole("max_new", max_new, least=0)
+    temperature = checks.number("temperature", temperature)
     if temperature < 0:
         raise ValueError(f"temperature must be 0 (greedy) or above, got {temperature}")
     if top_k is not None:
-        checks.whole("top_k", top_k, least=1)
+        top_k = checks.whole("top_k", top_k, least=1)
     if top_p is not None:
-        checks.number("top_p", top_p)
+        top_p = checks.number("top_p", top_p)
         if not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
-    checks.whole("max_new", max_new, least=0)
     if seed is not None:
-        checks.whole("seed", seed, least=0)
+        seed = checks.seed(seed)
+    return max_new, temperature, top_k, top_p, seed
 
 
 def generate(
@@ -119,9 +125,9 @@ def draws(
 
     Raises ValueError as `generate` does.
     """
-    _check(model, temperature, top_k, top_p, max_new, seed)
+    settings = _checked(model, max_new, temperature, top_k, top_p, seed)
     model.check_text(ids)
-    return _draws(model, ids, max_new, temperature, top_k, top_p, seed, cache)
+    return _draws(model, ids, *settings, cached=checks.truth("cache", cache))
 
 
 def _draws(
@@ -134,29 +140,24 @@ def _draws(
     seed: int | None,
     cached: bool,
 ) -> Iterator[tuple[int, Tensor]]:
-    generator = torch.Generator()
+    generator = torch.Generator("cpu")
     generator.seed() if seed is None else generator.manual_seed(seed)
     context_length = model.config.context_length
     window = ids[-context_length:].to(model.device)  # what the model sees
     cache, unread = Cache(context_length), window
-    was_training = model.training
-    model.eval()
-    quick = model.for_generation() if cached else model
-    try:
-        for _ in range(max_new):
-            with torch.inference_mode():
-                logits = quick(unread[None], cache=cache) if cached else model(window[None])
-            drawn = choose(logits[0, -1], temperature, top_k, top_p, generator)
-            yield drawn, logits[0, -1]
-            if len(window) == context_length:
-                window = window[-(context_length // 2) :] if context_length > 1 else window[:0]
-                cache = Cache(context_length)
-            unread = torch.tensor([drawn], device=model.device)
-            window = torch.cat((window, unread))
-            if cache.length == 0:
-                unread = window
-    finally:
-        model.train(was_training)
+    own = model.for_generation() if cached else model.for_evaluation()
+    for _ in range(max_new):
+        with torch.inference_mode():
+            logits = own(unread[None], cache=cache) if cached else own(window[None])
+        drawn = choose(logits[0, -1], temperature, top_k, top_p, generator)
+        yield drawn, logits[0, -1]
+        if len(window) == context_length:
+            window = window[-(context_length // 2) :] if context_length > 1 else window[:0]
+            cache = Cache(context_length)
+        unread = torch.tensor([drawn], device=model.device)
+        window = torch.cat((window, unread))
+        if cache.length == 0:
+            unread = window
 
 
 def stream(
@@ -179,7 +180,7 @@ def stream(
     """
     fits(model, tokenizer)
     checks.of_kind("prompt", prompt, str, "a text")
-    _check(model, temperature, top_k, top_p, max_new, seed)
+    settings = _checked(model, max_new, temperature, top_k, top_p, seed)
     if not prompt:
         raise ValueError('prompt must have at least one character, got ""; try "\\n"')
     checks.of_kind("stop", stop, (str, list, tuple), "a text, or a list of texts")
@@ -192,7 +193,7 @@ def stream(
         ids = torch.from_numpy(tokenizer.encode(prompt).astype("int64"))
     except ValueError as error:
         raise ValueError(f"prompt: {error}") from None
-    drawn = generate(model, ids, max_new, temperature, top_k, top_p, seed)
+    drawn = generate(model, ids, *settings)
     return _until(stops, (tokenizer.tokens[index] for index in drawn))
 
 

@@ -48,32 +48,50 @@ def parts(model: Decoder) -> list[str]:
     return [f"branches.{branch}" for branch in branches] + names
 
 
-def _knock_out(model: Decoder, part: str) -> torch.utils.hooks.RemovableHandle:
+def _knock_out(model: Decoder, part: str) -> None:
     """Silence a part: a branch or a head gives zeros, a block passes on what it was given."""
     path, _, head = part.partition(".heads.")
     layer: Any = model.get_submodule(path)
     if head:
-        size = layer.attention.output.in_features // layer.attention.n_heads
+        output = layer.attention.output
+        compute, size = output.forward, output.in_features // layer.attention.n_heads
         own = slice(int(head) * size, (int(head) + 1) * size)
 
-        def silence(layer: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-            mixed = inputs[0].clone()  # (B, T, d), the heads side by side
+        def without_head(mixed: Tensor) -> Tensor:
+            mixed = mixed.clone()  # (B, T, d), the heads side by side
             mixed[..., own] = 0
-            return mixed
+            return compute(mixed)
 
-        return layer.attention.output.register_forward_pre_hook(silence)
-    if isinstance(layer, nn.ModuleList):
-        return layer[-1].register_forward_hook(lambda block, inputs, output: output * 0)
-    return layer.register_forward_hook(lambda block, inputs, output: inputs[0])
+        output.forward = without_head
+    elif isinstance(layer, nn.ModuleList):
+        layer[-1].forward = lambda x, cache=None: torch.zeros_like(x)
+    else:
+        layer.forward = lambda x, cache=None: x
+
+
+def _watch(name: str, layer: Any, seen: Trace) -> None:
+    """Let a layer write down what it passes on: a block's attention where it looked."""
+    compute = layer.forward
+
+    def watched(x: Tensor, *rest: Any) -> Tensor:
+        output: Tensor = compute(x, *rest)
+        if isinstance(layer, CausalAttention):
+            q, k, _ = layer.split_heads(x)
+            seen.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
+        else:
+            seen.residual[name] = output[0].cpu()
+        return output
+
+    layer.forward = watched
 
 
 @torch.no_grad()
 def trace(model: Decoder, ids: Tensor, knocked: Sequence[str] = ()) -> Trace:
-    """Run a model on ids (T,) and return what happened inside; the model is left as it was.
+    """Run a model on ids (T,) and return what happened inside; the model is not touched.
 
-    `knocked` names the parts that are silenced meanwhile, as `parts` lists them: a branch or a head
-    gives zeros, a block passes on what it was given. Raises ValueError for ids that are not (T,),
-    or a part that the model has not.
+    `knocked` names the parts that are silenced for this pass, as `parts` lists them: a branch or a
+    head gives zeros, a block passes on what it was given. Another thread may use the model
+    meanwhile. Raises ValueError for ids that are not (T,), or a part that the model has not.
     """
     is_model(model)
     model.check_text(ids)
@@ -86,32 +104,17 @@ def trace(model: Decoder, ids: Tensor, knocked: Sequence[str] = ()) -> Trace:
             f"ids must be at most context_length={model.config.context_length} characters, got "
             f"{len(ids)}: ids[-{model.config.context_length}:]"
         )
-    seen = Trace(ids=ids.cpu(), logits=torch.empty(0))
-
-    def watch(name: str, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if isinstance(layer, CausalAttention):
-                q, k, _ = layer.split_heads(inputs[0])
-                seen.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
-            else:
-                seen.residual[name] = output[0].cpu()
-
-        return layer.register_forward_hook(hook)
-
+    seen = Trace(ids=ids.cpu(), logits=torch.empty(0, device="cpu"))
+    own = model.for_evaluation()
+    # What lies in a part has a longer name: a branch is silenced after its blocks, and what is
+    # watched is what was passed on in the end.
+    for part in sorted(knocked, key=len, reverse=True):
+        _knock_out(own, part)
     watched = (CausalAttention, Embedding, DecoderBlock, LinearCompression, ConvCompression)
-    # Silenced first: what is watched is what was passed on.
-    handles = [_knock_out(model, part) for part in knocked]
-    handles += [
-        watch(name, layer) for name, layer in model.named_modules() if isinstance(layer, watched)
-    ]
-    was_training = model.training
-    model.eval()
-    try:
-        seen.logits = model(ids[None].to(model.device))[0].cpu()
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    for name, layer in own.named_modules():
+        if isinstance(layer, watched):
+            _watch(name, layer, seen)
+    seen.logits = own(ids[None].to(model.device))[0].cpu()
     if isinstance(model, ParallelGPT):
         weight = model.branch_weights()
         for branch, blocks in model.branches.items():

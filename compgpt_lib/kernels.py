@@ -7,9 +7,14 @@ replaces. Letters: B batch, T time, d width, V vocabulary, n what is computed at
 from __future__ import annotations
 
 import copy
+import ctypes
+import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +22,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
+def _share_cores() -> None:
+    """Let idle threads of OpenMP give up their core after microseconds, not milliseconds.
+
+    They wait for work by spinning. Where another program computes on the same cores, the thread
+    that they wait for is not running, and a step of training takes up to 40 times as long.
+    """
+    libraries = {*(Path(torch.__file__).parent / "lib").glob("lib*omp*.d*")}  # macOS, Windows
+    with suppress(OSError):  # no Linux
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        libraries |= {Path(line.split(maxsplit=5)[-1]) for line in lines if "omp" in line}
+    for path in libraries:
+        if not re.match(r"lib(gomp|i?omp)", path.name):
+            continue
+        with suppress(OSError, AttributeError):
+            library = ctypes.CDLL(str(path))
+            if path.name.startswith("libgomp"):
+                _more_threads_than_cores(library)
+            else:
+                library.kmp_set_blocktime(1)  # milliseconds; of Intel's and LLVM's OpenMP
+
+
+def _more_threads_than_cores(libgomp: ctypes.CDLL) -> None:
+    """Start threads that sleep for good: with more of them than cores, libgomp spins briefly.
+
+    Its variable GOMP_SPINCOUNT does the same, but counts only if it was set before torch came.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    team = max(2, (cores or 1) - torch.get_num_threads() + 2)  # beside those that torch starts
+    ready = threading.Event()
+
+    def sleep() -> None:
+        nothing = ctypes.cast(libgomp.omp_get_thread_num, ctypes.c_void_p)
+        libgomp.GOMP_parallel(nothing, None, ctypes.c_uint(team), 0)
+        ready.set()
+        threading.Event().wait()  # the threads stay as long as the one that started them
+
+    threading.Thread(target=sleep, name="more threads than cores", daemon=True).start()
+    ready.wait()
+
+
+_share_cores()
 _own = threading.local()  # a thread that draws bits beside others has a generator of its own
 
 
 def _seed() -> int:
     generator: torch.Generator | None = getattr(_own, "generator", None)
-    return int(torch.randint(2**62, (), generator=generator))
+    return int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
 
 def kept(x: Tensor, p: float) -> Tensor:
@@ -138,7 +185,7 @@ class _Threads(torch.autograd.Function):
         enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
         def run(blocks: Blocks, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-            _own.generator = torch.Generator().manual_seed(seed)
+            _own.generator = torch.Generator("cpu").manual_seed(seed)
             with torch.enable_grad(), torch.autocast(device, dtype, enabled):
                 x = x.detach().requires_grad_()
                 return x, _through(blocks, x, None)
@@ -239,6 +286,33 @@ class _StackedLayerNorm(nn.Module):
         rows = x.reshape(len(self.weight), -1, x.shape[-1])  # (n, B T, d)
         normal = F.layer_norm(rows, rows.shape[-1:], eps=self.eps)
         return torch.addcmul(self.bias, normal, self.weight).view_as(x)
+
+
+def stackable(branches: Sequence[Blocks]) -> bool:
+    """Say whether branches are of one make, of layers that `SideBySide` knows how to stack."""
+    parts = [list(blocks) for blocks in branches]
+    return len(parts) > 1 and all(
+        len(blocks) == len(parts[0]) and all(map(_alike, blocks, parts[0])) for blocks in parts
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one._modules.keys() != other._modules.keys():
+        return False
+    for module in (one, other):
+        if "forward" in module.__dict__ or module._forward_hooks or module._forward_pre_hooks:
+            return False
+    if type(one) in (nn.Linear, nn.LayerNorm):
+        shapes = [[(k, v.shape) for k, v in m.named_parameters()] for m in (one, other)]
+        whole = len(shapes[0]) == 2  # weight and bias
+        return whole and shapes[0] == shapes[1] and repr(one) == repr(other)
+    if one._parameters or one._buffers or one.__dict__.keys() != other.__dict__.keys():
+        return False
+    own = [key for key in one.__dict__ if not key.startswith("_") and key != "training"]
+    values = [(one.__dict__[key], other.__dict__[key]) for key in own]
+    return all(isinstance(a, int | float | str) and a == b for a, b in values) and all(
+        _alike(part, other._modules[name]) for name, part in one._modules.items()
+    )
 
 
 def _stack(modules: Sequence[Any]) -> nn.Module:

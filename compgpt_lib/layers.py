@@ -7,6 +7,7 @@ without a cache).
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 import torch.nn.functional as F
@@ -18,21 +19,36 @@ from compgpt_lib.kernels import Dropout
 class Cache:
     """What a model has computed for the characters before the ones it is given now.
 
-    One cache serves one model and one sequence; each layer keeps its own rows under itself as key,
-    in a buffer of `context_length` positions that is allocated once.
+    One cache serves one model and one sequence; each layer keeps its own rows, for each time that
+    it is used in a pass, in a buffer of `context_length` positions that is allocated once.
     """
 
     def __init__(self, context_length: int) -> None:
         self.context_length = context_length
         self.length = 0
-        self._rows: dict[nn.Module, Tensor] = {}
+        self._rows: dict[tuple[nn.Module, int], Tensor] = {}
+        self._uses: Counter[nn.Module] = Counter()  # in this pass: a model may use a layer twice
+        self._pass = 0  # the length at its beginning
 
     def append(self, owner: nn.Module, new: Tensor) -> Tensor:
-        """Add `owner`'s rows `new` (..., t, d) and return all of them so far (..., S, d)."""
+        """Add `owner`'s rows `new` (..., t, d) and return all of them so far (..., S, d).
+
+        Raises ValueError for a layer whose earlier rows are not there.
+        """
         time = new.shape[-2]
-        if owner not in self._rows:
-            self._rows[owner] = new.new_empty(*new.shape[:-2], self.context_length, new.shape[-1])
-        rows = self._rows[owner]
+        if self._pass != self.length:
+            self._pass = self.length
+            self._uses.clear()
+        place = owner, self._uses[owner]
+        self._uses[owner] += 1
+        if place not in self._rows:
+            if self.length:
+                raise ValueError(
+                    f"the cache holds {self.length} characters, but not what this "
+                    f"{type(owner).__name__} computed for them: begin anew with a Cache of your own"
+                )
+            self._rows[place] = new.new_empty(*new.shape[:-2], self.context_length, new.shape[-1])
+        rows = self._rows[place]
         rows.narrow(-2, self.length, time).copy_(new)
         return rows.narrow(-2, 0, self.length + time)
 

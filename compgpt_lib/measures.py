@@ -65,7 +65,7 @@ def pattern_targets(text: str) -> dict[str, Tensor]:
     """
     checks.of_kind("text", text, str, "a text")
     time = len(text)
-    targets = {name: torch.zeros(time, time, dtype=torch.bool) for name in PATTERNS}
+    targets = {name: torch.zeros(time, time, dtype=torch.bool, device="cpu") for name in PATTERNS}
     line, opened = 0, list[int]()
     for t, character in enumerate(text):
         if t:
@@ -81,7 +81,7 @@ def pattern_targets(text: str) -> dict[str, Tensor]:
             opened.append(t)
         elif character in _CLOSING and opened:
             opened.pop()
-    points = torch.tensor([ord(character) for character in text])
+    points = torch.tensor([ord(character) for character in text], device="cpu")
     targets["same character"] = (points[:, None] == points).tril(-1)
     return targets
 
@@ -97,7 +97,7 @@ def head_patterns(seen: Trace, text: str) -> pd.DataFrame:
     checks.of_kind("text", text, str, "the text that was traced")
     if len(text) != len(seen.ids):
         raise ValueError(f"text must be what was traced, {len(seen.ids)} long, got {len(text)}")
-    even = torch.ones(len(text), len(text)).tril()
+    even = torch.ones(len(text), len(text), device="cpu").tril()
     even = even / even.sum(-1, keepdim=True)
     heads = {
         (block, head): m for block, maps in seen.attention.items() for head, m in enumerate(maps)
@@ -253,7 +253,7 @@ def probe(rows: Tensor, labels: Tensor, ridge: float = 1e-3) -> float:
     """
     checks.of_kind("rows", rows, Tensor, "a torch tensor (W, T, width)")
     checks.of_kind("labels", labels, Tensor, "a torch tensor (W, T)")
-    checks.number("ridge", ridge)
+    ridge = checks.number("ridge", ridge)
     if rows.ndim != 3 or labels.shape != rows.shape[:2] or len(rows) < 4 or ridge <= 0:
         raise ValueError(
             "rows must be (W, T, width) with W of 4 or more, labels (W, T) and ridge above 0, got "
@@ -264,14 +264,14 @@ def probe(rows: Tensor, labels: Tensor, ridge: float = 1e-3) -> float:
     def part(which: slice) -> tuple[Tensor, Tensor]:
         asked = labels[which] >= 0
         x = rows[which][asked].double()
-        return torch.cat((x, torch.ones(len(x), 1)), dim=-1), labels[which][asked]
+        return torch.cat((x, x.new_ones(len(x), 1)), dim=-1), labels[which][asked]
 
     (x, y), (unseen, answers) = part(slice(cut)), part(slice(cut, None))
     if not len(y) or not len(answers):
         return float("nan")
     # Centred on nothing, with a constant of its own: X^T X is all that the solution needs.
-    square = x.T @ x + ridge * len(x) * torch.eye(x.shape[-1], dtype=x.dtype)
-    sums = torch.zeros(int(labels.max()) + 1, x.shape[-1], dtype=x.dtype).index_add_(0, y, x)
+    square = x.T @ x + ridge * len(x) * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    sums = x.new_zeros(int(labels.max()) + 1, x.shape[-1]).index_add_(0, y, x)
     weights = torch.linalg.solve(square, sums.T)
     return float(((unseen @ weights).argmax(-1) == answers).double().mean())
 
@@ -306,7 +306,7 @@ def stage_table(stages: Mapping[str, Tensor], windows: Tensor) -> pd.DataFrame:
             **{label: probe(rows, wanted) for label, wanted in labels.items()},
         }
         before = flat
-    constant = torch.zeros(*windows.shape, 1)
+    constant = torch.zeros(*windows.shape, 1, device="cpu")
     table["always the commonest"] = {
         name: probe(constant, wanted) for name, wanted in labels.items()
     }

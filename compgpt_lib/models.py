@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from compgpt_lib import checks, kernels
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.files import replacing
+from compgpt_lib.files import replacing, resolved
+from compgpt_lib.identity import code_of
 from compgpt_lib.kernels import Dropout
 from compgpt_lib.layers import (
     Cache,
@@ -79,15 +80,31 @@ class Decoder(nn.Module):
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of `forward` alone: quicker, since no logits are kept."""
         checks.of_kind("targets", targets, Tensor, "a torch tensor (B, T)")
+        if not self._plain_head():
+            return cast(Tensor, self(ids, targets)[1])
         self._check(ids, targets, 0)
         x = self.decode(self.embedding(ids), None)  # (B, T, head width)
         return kernels.linear_cross_entropy(
             self.dropout(x).flatten(0, 1), self.head, targets.flatten().long()
         )
 
+    def _plain_head(self) -> bool:
+        """Say whether `forward` and the head are still those that `loss` stands for."""
+        own = type(self).forward is Decoder.forward and "forward" not in self.__dict__
+        hooked = self.head._forward_hooks or self.head._forward_pre_hooks
+        linear = type(self.head) is nn.Linear and "forward" not in self.head.__dict__
+        return own and linear and self.head.bias is not None and not hooked
+
+    def for_evaluation(self) -> Self:
+        """Return this model in evaluation mode: the same weights, in modules of its own.
+
+        Whatever is done to its modules, this model and who uses it meanwhile see nothing of it.
+        """
+        return _apart(self)
+
     def for_generation(self) -> Self:
-        """Return a copy, for as long as no weight changes, quick at one character at a time."""
-        return kernels.share_out(self)
+        """Return `for_evaluation`, for as long as no weight changes, quick at one character."""
+        return kernels.share_out(self.for_evaluation())
 
     def _check(self, ids: Tensor, targets: Tensor | None, start: int) -> None:
         both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
@@ -149,7 +166,16 @@ class Decoder(nn.Module):
 
     def parameter_count(self) -> int:
         """Return how many learned numbers the model has."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        parameters = dict(self.named_parameters())
+        once = parameters.keys() - tied(parameters).keys()
+        return sum(parameters[name].numel() for name in once)
+
+
+def _apart(module: Any) -> Any:
+    own = copy.copy(module)
+    own._modules = {name: part and _apart(part) for name, part in module._modules.items()}
+    own.training = False
+    return own
 
 
 class GPT(Decoder):
@@ -212,8 +238,7 @@ class ParallelGPT(Decoder):
     def for_generation(self) -> Self:
         """Return a copy that is quick at one character at a time: its branches run side by side."""
         quick = super().for_generation()
-        if len(self.branches) > 1:
-            quick = copy.copy(quick)
+        if kernels.stackable(self._blocks()):
             quick.run = kernels.SideBySide(self._blocks())
         return quick
 
@@ -292,8 +317,9 @@ def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
     """
     checks.one_of("name of the model", name, MODELS)
     checks.of_kind("config", config, ModelConfig, 'a ModelConfig, as ModelConfig.preset("laptop")')
-    checks.whole("seed", seed, least=0)
-    with torch.random.fork_rng(devices=[]):
+    seed = checks.seed(seed)
+    # Weights that were made in inference mode could never be trained.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MODELS[name](config)
 
@@ -301,16 +327,40 @@ def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
 def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[str, Any]) -> None:
     """Write tensors and a JSON description to one file, whole or not at all.
 
-    Raises OSError where the disk is full or the folder cannot be written to.
+    What several names share (tied weights) is written once. Raises OSError where the disk is full
+    or the folder cannot be written to.
     """
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    ties = tied(tensors)
+    tensors = {
+        # A view shares memory with more than it shows, and the format wants each by itself.
+        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, tensor in tensors.items()
+        if key not in ties
+    }
     with replacing(path) as temporary:
         said = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
+        if ties:
+            said |= {"ties": json.dumps(ties), "sha256": _digest(tensors, [about, ties])}
         # save_file would make a file that nobody else on a shared machine may read.
         temporary.write_bytes(as_safetensors(tensors, metadata=said))
 
 
-def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
+def tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the names of tensors that are another one, as they are in tied weights: its name."""
+    first: dict[Any, str] = {}
+    ties = {}
+    for name, tensor in tensors.items():
+        if tensor.device.type == "meta" or not tensor.numel():
+            continue
+        place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        if place in first:
+            ties[name] = first[place]
+        else:
+            first[place] = name
+    return ties
+
+
+def _digest(tensors: dict[str, Tensor], about: Any) -> str:
     digest = hashlib.sha256(json.dumps(about).encode())
     for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -334,8 +384,10 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         header = content[8 : 8 + int.from_bytes(content[:8], "little")]
         said = json.loads(header)["__metadata__"]
         about = json.loads(said["compgpt"])
-        if said["sha256"] != _digest(tensors, about):
+        ties = json.loads(said["ties"]) if "ties" in said else {}
+        if said["sha256"] != _digest(tensors, [about, ties] if ties else about):
             raise ValueError("its content does not fit its sha256")
+        tensors |= {tie: tensors[name] for tie, name in ties.items()}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise ValueError(
             f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
@@ -348,15 +400,31 @@ def is_model(model: Any) -> None:
     checks.of_kind("model", model, Decoder, 'one of the models, as build("gpt", config)')
 
 
-def _is_path(path: Any) -> None:
-    checks.of_kind("path", path, (str, Path), "the path of a file")
-    if not Path(path).name:
-        raise ValueError(f"path must be that of a file, got {str(path)!r}")
-
-
 def describe(model: Decoder) -> dict[str, Any]:
-    """Return what `load` needs to know to build the model again."""
-    return {"model": model.name, "config": model.config.as_dict()}
+    """Return what `load` needs to know to build the model again.
+
+    `changed` names the class of a model that computes something else than the library's does.
+    """
+    about = {"model": model.name, "config": model.config.as_dict()}
+    if not _as_built(model):
+        kind = type(model)
+        about["changed"] = f"{kind.__module__}.{kind.__qualname__}"
+    return about
+
+
+def _as_built(model: Decoder) -> bool:
+    """Say whether a model computes what `build` makes of its name and configuration."""
+    branches = list(model.branches) if isinstance(model, ParallelGPT) else []
+    fresh = _named(model.name, model.config, branches[0] if branches else "first")
+    return fresh is not None and code_of(fresh) == code_of(model)
+
+
+def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
+    """Return a new model of a name, p-gpt-1 as that branch of a p-gpt; None for another name."""
+    if name == LONE_BRANCH:
+        pair = build(ParallelGPT.name, config)
+        return cast(ParallelGPT, pair).only(cast(Branch, branch))
+    return build(name, config) if name in MODELS else None
 
 
 def save(model: Decoder, path: str | Path) -> None:
@@ -365,27 +433,49 @@ def save(model: Decoder, path: str | Path) -> None:
     Raises OSError where the disk is full or the folder cannot be written to.
     """
     is_model(model)
-    _is_path(path)
-    write_safetensors(model.state_dict(), path, describe(model))
+    write_safetensors(model.state_dict(), resolved(path), describe(model))
 
 
-def load(path: str | Path) -> Decoder:
+def load(path: str | Path, into: Decoder | None = None) -> Decoder:
     """Return the model that `save` or a training run wrote, on the CPU, in evaluation mode.
 
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+    What you changed of a model (a class of your own, another layer) stands in your code, not in the
+    file: build that model and give it as `into`, to be filled with the weights. Raises
+    FileNotFoundError for a missing file, ValueError for a damaged one, or one of another model.
     """
-    _is_path(path)
+    path = resolved(path)
     tensors, about = read_safetensors(path)
-    try:
-        lone = about["model"] == LONE_BRANCH
-        model = build(ParallelGPT.name if lone else about["model"], ModelConfig(**about["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not say which model it holds ({error})") from error
     weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
-    if lone and isinstance(model, ParallelGPT):
-        model = model.only("first" if any(".first." in key for key in weights) else "second")
+    if into is not None:
+        is_model(into)
+        model = into
+    else:
+        if "changed" in about:
+            raise ValueError(
+                f"{path} holds a changed model, {about['changed']}, which the library cannot "
+                "build: build it yourself and fill it, load(path, into=model)"
+            )
+        try:
+            branch = "first" if any(".first." in key for key in weights) else "second"
+            found = _named(about["model"], ModelConfig(**about["config"]), branch)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not say which model it holds ({error})") from error
+        if found is None:
+            raise ValueError(f"{path} does not say which model it holds ({about['model']})")
+        model = found
+        _tie(model, tied(weights))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{path} holds other weights than it says: {error}") from error
+        first = "".join(str(error).splitlines()[1:2]).strip()
+        whose = "it says" if into is None else "the model that is to be filled"
+        raise ValueError(f"{path} holds other weights than {whose}: {first}") from error
     return model.eval()
+
+
+def _tie(model: Decoder, ties: Mapping[str, str]) -> None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for tie, name in ties.items():
+        if tie in parameters and name in parameters:
+            owner, _, leaf = tie.rpartition(".")
+            model.get_submodule(owner)._parameters[leaf] = parameters[name]

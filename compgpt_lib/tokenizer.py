@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from compgpt_lib import checks
-from compgpt_lib.files import write_text
+from compgpt_lib.files import resolved, write_text
 
 UNKNOWN = "\ufffd"  # Unicode's own sign for a character that cannot be shown
 _CODE_POINTS = 0x110000
@@ -62,7 +62,7 @@ class CharTokenizer:
         With `min_count` above 1 the rarer ones become the unknown character. Raises ValueError for
         an empty text or one in which no character is that frequent.
         """
-        checks.whole("min_count", min_count, least=1)
+        min_count = checks.whole("min_count", min_count, least=1)
         checks.of_kind("text", text, Iterable, "a text, or texts")
         texts = [text] if isinstance(text, str) else list(text)
         for part in texts:
@@ -161,15 +161,21 @@ class CharTokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary to a JSON file, whole or not at all."""
-        write_text(path, self.to_json())
+        write_text(resolved(path), self.to_json())
 
     @classmethod
     def load(cls, path: str | Path) -> CharTokenizer:
-        """Return the tokenizer of a file; raises ValueError if it is damaged."""
+        """Return the tokenizer of a file.
+
+        Raises FileNotFoundError for a missing file, ValueError for a damaged one.
+        """
+        file = resolved(path)
+        if not file.is_file():
+            raise FileNotFoundError(f"no vocabulary at {file}: check the path, or save one there")
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; delete the file and build it again") from error
+            raise ValueError(f"{file}: {error}; delete the file and build it again") from error
 
 
 def count_characters(texts: Iterable[str]) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -27,16 +28,20 @@ from tqdm.auto import tqdm
 from compgpt_lib import checks
 from compgpt_lib.config import TrainConfig, home
 from compgpt_lib.corpus import Corpus
+from compgpt_lib.files import resolved
+from compgpt_lib.identity import code_of
 from compgpt_lib.models import (
     OPTIMIZER,
     Decoder,
     describe,
     is_model,
     read_safetensors,
+    tied,
     write_safetensors,
 )
 
 CHECKPOINT = "checkpoint.safetensors"
+LOOP = 1  # raise it when the loop gives other numbers for the same model, text and settings
 HISTORY = [
     "step",
     "tokens",
@@ -86,7 +91,17 @@ class _Loss(nn.Module):
 
 
 def default_device() -> torch.device:
-    """Return the device that training takes: CUDA, MPS or the CPU, as Accelerate decides."""
+    """Return the device that training takes: CUDA, MPS or the CPU, as Accelerate decides.
+
+    Raises ValueError where the environment names one process of several, but not the others.
+    """
+    wanted = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in wanted if name not in os.environ]
+    if int(os.environ.get("LOCAL_RANK", -1)) >= 0 and missing and not PartialState._shared_state:
+        raise ValueError(
+            f"LOCAL_RANK is set, as for one process of several, but not {', '.join(missing)}: "
+            "unset LOCAL_RANK to train in one process, or begin with `accelerate launch`"
+        )
     return PartialState().device
 
 
@@ -109,7 +124,8 @@ def _cpu_flags() -> str:
 def run_folder(model: Decoder, corpus: Corpus, config: TrainConfig) -> Path:
     """Return the folder of exactly this run: the same new model, text and settings find it again.
 
-    Initial weights count, so another seed, or a model that was trained before, is another run.
+    What the model computes counts: its code, its initial weights (so another seed, or a model that
+    was trained before, is another run), which of them are trained, and which are tied.
     """
     _check_run(model, corpus, config)
     digest = hashlib.sha256(json.dumps(_identity(model, corpus, config)).encode()).hexdigest()
@@ -129,14 +145,40 @@ def _check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
     is_model(model)
     checks.of_kind("config", config, TrainConfig, 'a TrainConfig, as TrainConfig.preset("laptop")')
     _fits(model, corpus)
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"the model's weights must be float32 to be trained, but {name} is "
+                f"{parameter.dtype}: model.float() (how it computes is config.precision)"
+            )
+        if parameter.is_inference():
+            raise ValueError(
+                f"{name} was made in torch.inference_mode, where nothing can learn: build the "
+                "model outside of it"
+            )
+        if parameter.is_meta:
+            raise ValueError(f"{name} is on the meta device and holds no numbers: build it anew")
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise ValueError("nothing can learn: every parameter of the model has requires_grad=False")
+    for tie, name in tied(parameters).items():
+        raise ValueError(
+            f"{tie} and {name} share their memory but are two parameters, which would be changed "
+            f"twice a step; tie them as one: give both names the same nn.Parameter"
+        )
 
 
 def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
     weights = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        weights.update(tensor.detach().cpu().numpy().tobytes())
+    for name, tensor in model.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return describe(model) | {
+        "loop": LOOP,
+        "code": code_of(model)[:16],
         "initial weights": weights.hexdigest()[:16],
+        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
+        "tied": tied(model.state_dict()),
         "corpus": corpus.manifest["sha256"] | {"vocabulary": corpus.tokenizer.fingerprint},
         "train": config.as_dict(),
     }
@@ -218,20 +260,20 @@ def mean_loss(
     """
     is_model(model)
     _fits(model, corpus)
-    checks.whole("windows", windows, least=1)
-    checks.whole("batch_size", batch_size, least=1)
+    windows = checks.whole("windows", windows, least=1)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
     x, y = corpus.windows(split, windows, model.config.context_length)
-    was_training = model.training
-    model.eval()
+    own = model.for_evaluation()
     total = torch.zeros((), device=model.device)
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
         ids, targets = _to(model.device, x[part], y[part])
-        total += model.loss(ids, targets) * len(ids)
-    model.train(was_training)
+        total += own.loss(ids, targets) * len(ids)
     return float(total) / len(x)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train(
     model: Decoder,
     corpus: Corpus,
@@ -271,7 +313,7 @@ def train(
     bare_optimizer.zero_grad()  # of a run that was stopped within a step
     now = _Progress()
     identity = _identity(model, corpus, config)
-    path = None if folder is None else Path(folder) / CHECKPOINT
+    path = None if folder is None else resolved(folder, "folder") / CHECKPOINT
     if path is not None and path.exists():
         now = _restore(path, model, bare_optimizer, identity)
     loss_of, optimizer = accelerator.prepare(_Loss(model), bare_optimizer)

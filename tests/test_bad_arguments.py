@@ -1,5 +1,6 @@
 """Every public function, every argument: what it cannot use is refused by name, by our own code."""
 
+import json
 import math
 import traceback
 from pathlib import Path
@@ -314,6 +315,56 @@ def test_what_cannot_be_used_is_refused_by_name(functions, name, argument, tmp_p
         refuses_by_name_or_works(
             lambda junk=junk: function(**arguments | {argument: junk}), argument
         )
+
+
+WHOLE = [np.int64, np.int16, np.array, torch.tensor, lambda n: torch.tensor(n, dtype=torch.int16)]
+FLOAT = [np.float64, np.float32, np.array, torch.tensor, lambda x: torch.tensor(x).bfloat16()]
+NO_NUMBERS = [True, np.True_, torch.tensor(True), np.array([1]), torch.ones(1), "1", None, 1j]
+COUNTED = (
+    "start", "length", "min_count", "batch_size", "context_length", "count", "seed", "max_new",
+    "temperature", "top_k", "top_p", "deadline", "ridge", "windows", "loss", "parameters",
+    "repeats", "warmup",
+)  # fmt: skip
+TENSORS = {("stage_rows", "windows"), ("stage_table", "windows"), ("explore_dimensions", "windows")}
+NUMBERS = [pair for pair in ARGUMENTS if pair[1] in COUNTED and pair not in TENSORS]
+
+
+@pytest.mark.parametrize(("name", "argument"), NUMBERS)
+def test_a_number_is_a_number_whoever_counted_it(functions, name, argument):
+    """Python's, numpy's and torch's alike, and nothing else."""
+    function, arguments = functions[name]
+    value = arguments[argument]
+    for kind in WHOLE if isinstance(value, int) else FLOAT:
+        function(**arguments | {argument: kind(value)})
+    optional = argument in ("length", "top_k", "top_p", "seed") and name not in (
+        "build", "playground", "held_out_lines"
+    )  # fmt: skip
+    for value in NO_NUMBERS:
+        if value is None and optional:
+            continue
+        with pytest.raises((TypeError, ValueError), match=argument):
+            function(**arguments | {argument: value})
+    if argument == "seed":
+        function(**arguments | {"seed": 2**64 - 1})
+        with pytest.raises(ValueError, match="seed must be at most 18446744073709551615"):
+            function(**arguments | {"seed": 2**64})
+
+
+def test_configurations_take_the_numbers_of_numpy_and_torch():
+    for kind, good in ((ModelConfig, tiny()), (TrainConfig, short_run())):
+        for field, value in good.as_dict().items():
+            if isinstance(value, bool | str):
+                continue
+            for scalar in WHOLE if isinstance(value, int) else FLOAT[:1]:
+                found = kind(**good.as_dict() | {field: scalar(value)})
+                assert found == good and type(getattr(found, field)) is type(value)
+                assert json.dumps(found.as_dict()) == json.dumps(good.as_dict())
+    assert short_run(gradient_clip=1) == short_run(gradient_clip=np.float32(1.0))
+    with pytest.raises(ValueError, match="seed must be at most"):
+        short_run(seed=2**64)
+    for kind in (ModelConfig, TrainConfig):
+        with pytest.raises(ValueError, match="preset must be one of paper, laptop, smoke"):
+            kind.preset(["smoke"])
 
 
 SHAPES = st.lists(st.integers(0, 5), max_size=4)

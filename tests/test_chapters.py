@@ -1,19 +1,23 @@
 """The runner of the chapters, on small notebooks of its own."""
 
+import ast
 import html
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
-SPEC = importlib.util.spec_from_file_location(
-    "chapters", Path(__file__).resolve().parents[1] / "tools" / "chapters.py"
-)
+ROOT = Path(__file__).resolve().parents[1]
+COMMITTED = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/assignments/*.ipynb")]
+SPEC = importlib.util.spec_from_file_location("chapters", ROOT / "tools" / "chapters.py")
 chapters = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(chapters)
 
@@ -89,3 +93,67 @@ def test_save_keeps_outputs_and_leaves_a_failing_notebook_alone(notebooks):
     assert [output.name for output in cell.outputs] == ["stdout"]
     assert cell.outputs[0].text == "out\n" and cell.execution_count == 2
     assert "execution" not in cell.metadata
+
+
+KEPT = """\
+from pathlib import Path
+from compgpt_lib.config import home
+(home() / "mark").parent.mkdir(parents=True, exist_ok=True)
+(home() / "mark").write_text("", encoding="utf-8")
+print("data is", data, Path(data).is_dir())"""
+
+
+def test_relative_paths_mean_the_same_in_every_kernel(notebooks, tmp_path, monkeypatch):
+    """A chapter runs in the folder of the chapters, `make run` elsewhere."""
+    path = notebooks("01_good.ipynb", KEPT)
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source += '\ndata = "installed"'
+    nbformat.write(notebook, path)
+    monkeypatch.setenv("COMPGPT_HOME", "kept/here")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(sys.modules["compgpt_lib.config"], "_STARTED_IN", tmp_path)
+    (tmp_path / "texts").mkdir()
+    assert invoke("run", "--data", "texts", "--out", "made/deep").exit_code == 0
+    assert (tmp_path / "kept" / "here" / "mark").is_file()
+    page = html.unescape((tmp_path / "made" / "deep" / "report.html").read_text(encoding="utf-8"))
+    assert f"data is {tmp_path / 'texts'} True" in page
+    done = invoke("run", "--data", "nowhere")
+    assert done.exit_code == 2 and "no file or folder" in done.output
+
+
+def test_folders_that_cannot_be_are_explained(notebooks, tmp_path):
+    notebooks("01_good.ipynb", "1")
+    (tmp_path / "file").write_text("a", encoding="utf-8")
+    for command, option in (("run", "--out"), ("work", "--folder")):
+        done = invoke(command, option, "file/deeper")
+        assert "file is a file where a folder is needed" in str(done.exception)
+        assert f"{option} '~nobody-such' begins with ~" in str(
+            invoke(command, option, "~nobody-such").exception
+        )
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_nbconvert_makes_a_python_script(path):
+    text, resources = ScriptExporter().from_filename(str(path))
+    assert resources["output_extension"] == ".py"
+    ast.parse(text)
+    assert nbformat.read(path, as_version=4).metadata.language_info == chapters.LANGUAGE
+
+
+def test_what_save_writes_makes_a_python_script(notebooks):
+    path = notebooks("01_good.ipynb", "print('out')")
+    assert invoke("save", "--only", "01").exit_code == 0
+    assert ScriptExporter().from_filename(str(path))[1]["output_extension"] == ".py"
+    assert "version" not in nbformat.read(path, as_version=4).metadata.language_info
+
+
+@pytest.mark.parametrize("option", [[], ["--nbval"]], ids=["plain", "nbval"])
+def test_what_pytest_collects_by_itself(option):
+    """With --nbval every chapter as well, but no assignment's source; without, tests alone."""
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, *option], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    found = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    expected = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/[0-9]*.ipynb")}
+    assert {name for name in found if name.endswith(".ipynb")} == (expected if option else set())
+    assert any(name.startswith("tests/assignments/") for name in found)

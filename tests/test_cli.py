@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from compgpt_lib.__main__ import app
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.models import load
+from compgpt_lib.models import load, save
 
 
 @pytest.fixture
@@ -48,13 +48,46 @@ def test_a_second_train_opens_the_first(run, tmp_path):
     assert kept.name == "gpt" and kept.config.d_model == ModelConfig.preset("smoke").d_model
 
 
+def test_the_vocabulary_of_another_text_is_refused(run, tmp_path, monkeypatch):
+    """As many characters, but others: what the weights wrote would be nonsense."""
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path / "home"))
+    for name, letters in (("mine.py", "abcdef"), ("other.py", "uvwxyz")):
+        (tmp_path / name).write_text(f"{letters} = 1\n" * 200, encoding="utf-8")
+    data = ("--data", tmp_path / "mine.py")
+    run("train", "gpt", "--preset", "smoke", "--steps", 2, *data, "--folder", tmp_path / "run")
+    weights = tmp_path / "run" / "checkpoint.safetensors"
+    assert run("complete", weights, "abc", *data, "--max-new", 3).startswith("abc")
+    arguments = ["complete", str(weights), "uvw", "--data", str(tmp_path / "other.py")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code != 0 and "uvw" not in done.output
+    said = str(done.exception)
+    assert "--data must be the text that" in said and "give the --data of its training" in said
+    # What `save` wrote does not say what it was trained on: it is taken as it is.
+    save(load(weights), tmp_path / "bare.safetensors")
+    assert run("complete", tmp_path / "bare.safetensors", "abc", *data, "--max-new", 3)
+
+
+def test_a_tilde_is_the_users_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "text.py").write_text("import pandas\n" * 100, encoding="utf-8")
+    data = ("--data", "~/text.py")
+    run("train", "gpt", "--preset", "smoke", "--steps", 2, *data, "--folder", "~/run")
+    written = run("complete", "~/run/checkpoint.safetensors", "imp", *data, "--max-new", 3)
+    assert written.startswith("imp")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("train", "rnn", "--preset", "smoke", "--data", LIBRARY), "model must be one of gpt"),
         (("train", "gpt", "--preset", "big", "--data", LIBRARY), "preset must be one of paper"),
-        (("train", "gpt", "--data", "nowhere"), "no file or folder at nowhere"),
-        (("complete", "nowhere", "a", "--data", LIBRARY), "no weights at nowhere"),
+        (("train", "gpt", "--data", "nowhere"), "there is no file or folder at"),
+        (
+            ("complete", "nowhere", "a", "--data", LIBRARY),
+            "nowhere: train the model",
+        ),
+        (("corpus", "--data", "~nobody-such/x"), "begins with ~ and no user has that folder"),
         (("table", "--preset", "big"), "preset must be one of paper"),
     ],
 )

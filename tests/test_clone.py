@@ -1,6 +1,7 @@
 """In a fresh clone, under a path with spaces, the README's commands plan a whole install."""
 
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,54 @@ def test_an_old_python_is_refused_with_advice(clone):
     )
     assert done.returncode != 0 and "needs Python 3.11" in done.stderr
     assert not (clone / ".venv").exists()
+
+
+def test_torch_without_cuda_or_the_one_that_is_there(tmp_path):
+    """The usual way stays as it is; each of the others adds one line before it."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def planned(*variables: str) -> list[str]:
+        command = ["make", "-n", "lint", "PYTHON=python3", *variables]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    usual, cpu, installed = planned(), planned("TORCH=cpu"), planned("TORCH=installed")
+    (line,) = [line for line in cpu if line not in usual]
+    assert "--no-deps --index-url https://download.pytorch.org/whl/cpu $(grep '^torch==' " in line
+    assert [line for line in cpu if line in usual] == usual
+    venv, pins, install = [line for line in installed if line not in usual]
+    assert venv.endswith("-m venv .venv --clear --system-site-packages")
+    assert "import torch" in pins and "mv .venv/pins .venv/constraints.txt" in pins
+    assert install == next(line for line in usual if "-m pip install" in line).replace(
+        "-c constraints.txt", "-c .venv/constraints.txt"
+    )
+    assert not any("--index-url" in line for line in usual + installed)
+    (tmp_path / ".venv").mkdir()
+    shutil.copy(ROOT / "constraints.txt", tmp_path / ".venv")
+    assert planned() == installed and planned("TORCH=") == usual  # the choice is remembered
+
+
+def with_package(python: Path, name: str, version: str) -> None:
+    """Give a virtual environment what looks like an installed package."""
+    command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    place = Path(subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    about = place / f"{name}-1.dist-info"
+    for folder in (place / name, about):
+        folder.mkdir(exist_ok=True)
+    (place / name / "__init__.py").write_text(f"__version__ = {version!r}\n")
+    said = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", ""]
+    (about / "METADATA").write_text("\n".join(said))
+
+
+def test_the_pin_admits_the_build_without_cuda(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    own = tmp_path / "venv" / "bin" / "python"
+    with_package(own, "torch", "2.13.0+cpu")
+    install = [own, "-m", "pip", "install", "--no-index", "--dry-run", "torch>=2.11"]
+    install += ["-c", ROOT / "constraints.txt"]
+    said = subprocess.run([str(part) for part in install], capture_output=True, text=True)
+    assert said.returncode == 0 and "(2.13.0+cpu)" in said.stdout, said.stderr
 
 
 def test_the_wheel_holds_the_whole_library(clone, tmp_path):

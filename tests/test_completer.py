@@ -1,5 +1,7 @@
 """A model behind the Tab key: what it offers, how long it may take, that it can be taken away."""
 
+from types import SimpleNamespace
+
 import pytest
 from conftest import tiny_model
 from IPython.core import completer
@@ -140,3 +142,35 @@ def test_what_cannot_be_used_is_refused(gpt, shell, monkeypatch):
         complete_with_tab(model, TOKENIZER, shell=shell)
     assert not shell.Completer.custom_matchers
     assert isinstance(complete_with_tab(model, tokenizer, shell=shell), TabCompleter)
+
+
+LONG = {
+    "one long word": "a" * 3_000_000,
+    "a word that ends": "a" * 3_000_000 + " ",
+    "many lines": "x = 1\n" * 500_000,
+    "all strange": "é" * 3_000_000,
+    "strange, then known": "😀" * 3_000_000 + "np.ar",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("unknown", [True, False])
+def test_long_texts_take_no_longer_than_short_ones(name, unknown, shell):
+    """What grew with the square of the length, or with it and the vocabulary, would never end."""
+    vocabulary = "".join(map(chr, range(32, 127))) + "\n" + "".join(map(chr, range(0x4E00, 0x8E00)))
+    tokenizer = CharTokenizer(vocabulary, unknown="\ufffd" if unknown else None)
+    model = tiny_model("gpt", vocab_size=len(tokenizer))
+    tab = complete_with_tab(model, tokenizer, shell=shell, deadline=0.2, max_new=4)
+    shell.user_ns["In"] = ["", LONG[name], LONG["one long word"]]
+    tab.offers(LONG[name])
+    cell = SimpleNamespace(
+        full_text=LONG[name],
+        cursor_line=LONG[name].count("\n"),
+        text_until_cursor=LONG[name].rpartition("\n")[2],
+    )
+    found = tab.match(cell)
+    word = LONG[name].rpartition("\n")[2] if name == "one long word" else None
+    if word is not None:
+        assert found["matched_fragment"] == word
+    elif name == "strange, then known":
+        assert found["matched_fragment"] == "ar"

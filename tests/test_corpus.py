@@ -85,6 +85,88 @@ def test_unreadable_files_are_counted_not_read(tmp_path):
         Corpus.from_files(write(tmp_path / "bad", bad))
 
 
+def read(corpus: Corpus) -> str:
+    return corpus.text("train") + corpus.text("valid")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "marked"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"], ids=repr)
+def test_one_text_however_an_editor_saved_it(tmp_path, mark, end):
+    """From a file and from a data set: the same characters, and none that only marks or ends."""
+    text = "import pandas as pd\n\nx = '\u00e9'\n" * 40
+    saved = mark + text.replace("\n", end)
+    folder = write(tmp_path / "code", {"one.py": saved})
+    assert read(Corpus.from_files(folder)) == text
+    line = json.dumps({"content": saved})
+    write(tmp_path, {"train.jsonl": line, "valid.jsonl": line})
+    paths = (tmp_path / "train.jsonl", tmp_path / "valid.jsonl")
+    hub = Corpus.from_huggingface(*paths, rows=(1, 1))
+    assert hub.text("train") == hub.text("valid") == text
+
+
+def test_a_mark_within_a_text_stays(tmp_path):
+    text = "x = '\ufeff'\f\n" * 20  # what a program says about marks and pages is its text
+    assert read(Corpus.from_files(write(tmp_path, {"one.py": text}) / "one.py")) == text
+
+
+def test_suffixes_in_capitals_and_signs_that_patterns_know(tmp_path):
+    folder = write(tmp_path / "code", {"a.PY": "a" * 50, "b.Py": "b" * 50, "c.pyc": "c" * 50})
+    assert set(read(Corpus.from_files(folder))) == set("ab\n")
+    assert set(read(Corpus.from_files(folder, suffix=".PYC"))) == {"c"}
+    with pytest.raises(ValueError, match=r"0 files end in suffix '\.p\*'"):
+        Corpus.from_files(folder, suffix=".p*")
+
+
+LEFT_OUT = [
+    ".venv/lib/python3.11/site-packages/pandas/a.py",
+    ".git/hooks/b.py",
+    "deep/.ipynb_checkpoints/c-checkpoint.py",
+    "node_modules/tool/d.py",
+    "deep/__pycache__/e.py",
+    "env/lib/python3.11/site-packages/f.py",
+    "rented/bin/g.py",
+]
+
+
+def test_what_is_not_the_users_own_is_left_out_and_counted(tmp_path):
+    others = {name: "Z = 1\n" * 30 for name in LEFT_OUT} | {"rented/pyvenv.cfg": "home = /"}
+    folder = write(tmp_path / "code", many() | others)
+    corpus = Corpus.from_files(folder)
+    assert sum(corpus.manifest["files"].values()) == 40 and "Z" not in read(corpus)
+    assert corpus.manifest["skipped"] == {"hidden or installed folder": len(LEFT_OUT)}
+    assert corpus.folder == Corpus.from_files(write(tmp_path / "clean", many())).folder
+    with pytest.raises(ValueError, match="skipped {'hidden or installed folder': 1}"):
+        Corpus.from_files(write(tmp_path / "only", {".git/a.py": "a"}))
+
+
+@pytest.mark.parametrize("name", ["code/.git/hooks", "code/.git", ".hidden", "x/site-packages"])
+def test_a_folder_named_by_the_user_is_read(tmp_path, name):
+    folder = write(tmp_path / name, many(12))
+    assert "x = 1" in read(Corpus.from_files(folder))
+    assert "x = 1" in read(Corpus.from_files(folder / "part1"))
+
+
+def test_a_file_that_may_not_be_read_is_counted(tmp_path, monkeypatch):
+    folder = write(tmp_path / "code", many())
+    whole = Path.read_bytes
+
+    def refuse(path):
+        if path.name == "f7.py":
+            raise PermissionError(13, "Permission denied")
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    corpus = Corpus.from_files(folder)
+    assert corpus.manifest["skipped"] == {"unreadable": 1} and "# file 7\n" not in read(corpus)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are Unicode")
+def test_a_file_whose_name_is_not_unicode(tmp_path):
+    folder = write(tmp_path / "code", many())
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xe9.py")).write_bytes(b"LATIN = 1\n" * 9)
+    assert "LATIN" in read(Corpus.from_files(folder))
+
+
 def test_empty_folders_and_missing_paths(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="0 files end in suffix '.py'"):
@@ -266,6 +348,51 @@ def test_local_files_of_the_papers_schema(rows, monkeypatch):
     assert corpus.tokenizer.tokens == sorted(set(corpus.text("train") + corpus.text("valid")))
     with pytest.raises(ValueError, match="no column 'text'; it has repo_name, content"):
         Corpus.from_huggingface(**rows, column="text")
+
+
+def test_rows_that_are_no_texts(tmp_path):
+    rows = [{"content": text} for text in ("a" * 99, None, "", " \n", "x\0y", "\ufeff", "b" * 99)]
+    lines = "\n".join(json.dumps(row | {"size": 3, "tags": ["a"]}) for row in rows)
+    write(tmp_path, {"odd [1].jsonl": lines, "valid.jsonl": lines})
+    paths = [str(tmp_path / name) for name in ("odd [1].jsonl", "valid.jsonl")]
+    corpus = Corpus.from_huggingface(*paths, rows=(7, 7))
+    assert corpus.text("train") == "a" * 99 + "\n" + "b" * 99
+    assert corpus.manifest["skipped"] == {"empty": 8, "binary": 2}
+    for column, shown in (("size", "3"), ("tags", r"\['a'\]")):
+        with pytest.raises(ValueError, match=rf"column must name a column of texts.*has {shown}"):
+            Corpus.from_huggingface(*paths, rows=(7, 7), column=column)
+
+
+def test_numpys_whole_numbers_are_whole_numbers(rows, packages):
+    one, two = np.int64(1), np.int64(2)
+    assert Corpus.installed(min_count=two).folder == Corpus.installed(min_count=2).folder
+    assert Corpus.from_huggingface(**rows, rows=(two, one), min_count=one).folder == (
+        Corpus.from_huggingface(**rows, rows=(2, 1)).folder
+    )
+    corpus = Corpus.from_files(rows["train"], min_count=two)
+    assert corpus.folder == Corpus.from_files(rows["train"], min_count=2).folder
+    assert corpus.text("train", one, two) == corpus.text("train", 1, 2)
+    assert corpus.batch("train", two, two, np.random.default_rng(0))[0].shape == (2, 2)
+    with pytest.raises(ValueError, match="min_count must be positive"):
+        Corpus.installed(min_count=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "said"),
+    [
+        ("rows", 10, "rows must be two numbers of rows"),
+        ("rows", (10,), "rows must be two numbers of rows"),
+        ("rows", (10, 0), "rows must be positive"),
+        ("rows", (10, 1.5), "rows must be a whole number"),
+        ("column", 3, "column must be the name of a column"),
+        ("min_count", 0, "min_count must be positive"),
+        ("train", 3, "train must be a path"),
+        ("valid", None, "valid must be a path"),
+    ],
+)
+def test_what_a_data_set_cannot_be_is_refused_by_name(rows, argument, value, said):
+    with pytest.raises((ValueError, TypeError), match=said):
+        Corpus.from_huggingface(**rows | {argument: value})
 
 
 def test_splits_go_by_the_names_the_data_set_has(rows, monkeypatch):

@@ -269,6 +269,22 @@ def test_a_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_or_a_folder_in_the_way(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    model = tiny_model("gpt", d_model=8, n_layers=1)
+    with pytest.raises(OSError, match="file is a file where a folder is needed"):
+        save(model, tmp_path / "file" / "a.safetensors")
+    with pytest.raises(IsADirectoryError, match="folder is a folder: give the path of a file"):
+        save(model, tmp_path / "folder")
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "data").write_text("mine", encoding="utf-8")
+    with pytest.raises(OSError, match="data is a file where a folder is needed"):
+        Corpus.from_files(Path(__file__))
+    assert (tmp_path / "home" / "data").read_text(encoding="utf-8") == "mine"
+
+
 def test_other_errors_pass_as_they_are(tmp_path):
     with pytest.raises(KeyError, match="mine"), replacing(tmp_path / "a") as temporary:
         temporary.write_text("half")

@@ -1,10 +1,22 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from conftest import some_ids, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_models import each_kind
+from test_training import fresh
+from torch import nn
 from torch.testing import assert_close
 
+from compgpt_lib.evaluation import completion_scores
+from compgpt_lib.generation import generate
 from compgpt_lib.introspection import parts, trace
+from compgpt_lib.training import mean_loss
+
+CASES = int(os.environ.get("COMPGPT_CASES", 40))
 
 
 @each_kind
@@ -155,3 +167,84 @@ def test_a_part_that_is_not_there_is_refused():
         trace(tiny_model("gpt"), some_ids(1)[0], ["blocks.9"])
     with pytest.raises(TypeError, match="knocked must be a list of parts"):
         trace(tiny_model("gpt"), some_ids(1)[0], "blocks.0")
+
+
+@each_kind
+def test_a_trace_beside_another_thread_that_uses_the_model(name, kernel_size):
+    """One thread traces with knock-outs, one evaluates, one writes: none notices the others."""
+    torch.manual_seed(0)
+    model = tiny_model(name, kernel_size=kernel_size, dropout=0.5)
+    ids, every = some_ids(1, 10)[0], parts(model)
+    wanted = model(ids[None])[0].detach()
+    silent = {part: trace(model, ids, [part]).logits for part in every}
+    text = list(generate(model, ids, 12, seed=0))
+    passes = 250  # for each kind of model: well over 1,000 in all
+
+    def knock(turn: int) -> None:
+        part = every[turn % len(every)]
+        assert torch.equal(trace(model, ids, [part]).logits, silent[part])
+
+    def evaluate(turn: int) -> None:
+        assert not model.training and torch.equal(model(ids[None])[0], wanted)
+
+    def write(turn: int) -> None:
+        if turn % 10 == 0:
+            assert list(generate(model, ids, 12, seed=0)) == text
+
+    with ThreadPoolExecutor(3) as pool:
+        works = [
+            pool.submit(lambda work=w: [work(turn) for turn in range(passes)])
+            for w in (knock, evaluate, write)
+        ]
+        for work in works:
+            work.result()
+
+
+def test_looking_does_not_stop_anothers_training_mode(corpus):
+    model = fresh(corpus, dropout=0.5).train()
+    ids = some_ids(1)[0]
+    looking = [
+        lambda: trace(model, ids, ["blocks.0"]),
+        lambda: list(generate(model, ids, 3)),
+        lambda: mean_loss(model, corpus, "valid", 4),
+        lambda: completion_scores(model, corpus, 2),
+    ]
+    states = []
+    original = nn.Module.train
+
+    def watched(module, mode=True):
+        states.append(module)
+        return original(module, mode)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nn.Module, "train", watched)
+        for look in looking:
+            look()
+    assert not states and all(module.training for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@given(st.data())
+@settings(max_examples=CASES)
+def test_a_silenced_part_is_silent_whatever_else_is(data):
+    name = data.draw(st.sampled_from(["p-gpt", "gpt", "lc-gpt"]))
+    model, ids = tiny_model(name), some_ids(1, 10)[0]
+    knocked = data.draw(st.lists(st.sampled_from(parts(model)), max_size=6))
+    seen = trace(model, ids, knocked)
+    assert torch.equal(seen.logits, trace(model, ids, list(set(knocked))[::-1]).logits)
+    for branch in ("first", "second"):
+        if f"branches.{branch}" in knocked:
+            assert (seen.branches[branch] == 0).all()
+    stages = list(seen.residual)
+    for part in knocked:
+        place = stages.index(part) if part in stages else 0
+        if place and "branches" not in part:
+            assert torch.equal(seen.residual[part], seen.residual[stages[place - 1]])
+
+
+def test_the_last_block_does_not_bring_a_silenced_branch_back():
+    model, ids = tiny_model("p-gpt"), some_ids(1, 10)[0]
+    alone = trace(model, ids, ["branches.first"])
+    for knocked in (["branches.first", "branches.first.1"], ["branches.first.1", "branches.first"]):
+        seen = trace(model, ids, knocked)
+        assert torch.equal(seen.logits, alone.logits) and (seen.branches["first"] == 0).all()

@@ -21,6 +21,8 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
+from compgpt_lib.files import advising, print_anything, resolved
+
 ROOT = Path(__file__).resolve().parents[1]
 NO_ALT = "No description has been provided for this image"
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
@@ -55,7 +57,7 @@ def sources(root: Path) -> dict[Path, str]:
 def body(path: Path) -> tuple[str, BeautifulSoup]:
     """Return a page's title and its body, formulas as MathML."""
     if path.suffix == ".md":
-        notebook = new_notebook(cells=[new_markdown_cell(path.read_text())])
+        notebook = new_notebook(cells=[new_markdown_cell(path.read_text(encoding="utf-8"))])
     else:
         notebook = plain(nbformat.read(path, as_version=4))
     formulas: list[str] = []
@@ -111,8 +113,9 @@ def build(root: Path, out: Path) -> list[str]:
         (out / page.name).write_text(text, encoding="utf-8")
     dark = HtmlFormatter(style="monokai").get_style_defs(".highlight")
     light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    style = STYLE.read_text(encoding="utf-8")
     (out / "book.css").write_text(
-        f"{STYLE.read_text()}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n",
+        f"{style}{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n",
         encoding="utf-8",
     )
     return problems + dead_links(out)
@@ -197,12 +200,18 @@ def dead_links(out: Path) -> list[str]:
     return dead
 
 
+def is_empty(path: Path) -> bool:
+    """Return whether a path is a folder with nothing in it."""
+    return path.is_dir() and not any(path.iterdir())
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Where the site goes.")] = ROOT / "dist" / "book",
 ) -> None:
     """Build the website; where a link or an image is wrong, say which, and keep the old site."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = resolved(out, "--out")
+    with advising(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         fresh = Path(folder) / "book"
         fresh.mkdir()
@@ -210,10 +219,17 @@ def main(
         if problems:
             print("\n".join(problems))
             raise typer.Exit(1)
+        # A site from before goes; whatever else is there is somebody's own.
+        if out.exists() and not (out / "book.css").is_file() and not is_empty(out):
+            raise typer.BadParameter(
+                f"--out must be a new folder or a site built before, and {out} holds other "
+                "things, which would be lost: choose another"
+            )
         shutil.rmtree(out, ignore_errors=True)
         os.rename(fresh, out)
     print(f"{len(list(out.glob('*.html')))} pages: {out / 'index.html'}")
 
 
 if __name__ == "__main__":
+    print_anything()
     typer.run(main)

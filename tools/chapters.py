@@ -9,7 +9,6 @@ import base64
 import html
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
-from compgpt_lib.files import write_text
+from compgpt_lib.files import advising, print_anything, resolved, write_text
 from compgpt_lib.training import default_device, native_precision
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -51,6 +50,14 @@ if importlib.util.find_spec("compgpt_lib") is None:
     %pip install --quiet --no-deps {source} rapidfuzz
 if "google.colab" in sys.modules:  # its own widgets are on by default, those of others are not
     sys.modules["google.colab"].output.enable_custom_widget_manager()"""
+# What nbconvert needs to write a script; Python's version, which JupyterLab adds, is left out.
+LANGUAGE = {
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
@@ -83,7 +90,9 @@ def repository(project: Path = NOTEBOOKS.parent / "pyproject.toml") -> str:
 
     Raises ValueError for what is not an address on GitHub, whose notebooks Colab opens.
     """
-    address = str(tomllib.loads(project.read_text())["tool"]["compgpt"]["repository"])
+    address = str(
+        tomllib.loads(project.read_text(encoding="utf-8"))["tool"]["compgpt"]["repository"]
+    )
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         raise ValueError(
             f"repository in {project.name} must be empty or https://github.com/owner/name, "
@@ -137,6 +146,12 @@ def stamp(notebook: Any, name: str, address: str) -> None:
             cell.source = setup_cell(address)
 
 
+def one_home() -> None:
+    """Let the kernels keep what they build where this process does, whatever folder they run in."""
+    if "COMPGPT_HOME" in os.environ:
+        os.environ["COMPGPT_HOME"] = str(home())
+
+
 def progress(number: int, count: int, name: str) -> None:
     print(f"[{number}/{count}] {name:<52}", end="", flush=True)
 
@@ -150,12 +165,19 @@ def run(
 ) -> None:
     """Run the chapters through papermill, write a report, and print the table of chapter 07."""
     paths = chapters(only)
+    out = resolved(out, "--out")
+    if data not in ("installed", "huggingface"):
+        data = str(resolved(data, "--data"))  # the chapters run in another folder than this one
+        if not Path(data).exists():
+            raise typer.BadParameter(f"--data: there is no file or folder at {data}")
+    one_home()
     table = home() / "runs" / "comparison.csv"
     compares = any(path.name.startswith("07") for path in paths)
     if compares:
         table.unlink(missing_ok=True)
-    copies = (out / "chapters").absolute()
-    copies.mkdir(parents=True, exist_ok=True)
+    copies = out / "chapters"
+    with advising(copies):
+        copies.mkdir(parents=True, exist_ok=True)
     wanted = {"preset": preset, "data": data}
     failed = 0
     for number, path in enumerate(paths, 1):
@@ -232,6 +254,7 @@ def save(
     """Run the chapters from clean kernels with nothing trained before, and save their outputs."""
     paths = chapters(only)
     fresh = fresh or not only
+    one_home()
     failed = 0
     with tempfile.TemporaryDirectory() as clean:
         if fresh:
@@ -279,7 +302,7 @@ def save(
 def stamp_minutes(paths: list[Path]) -> None:
     """Put each chapter's minutes into the last column of the README's table of chapters."""
     readme = NOTEBOOKS.parent / "README.md"
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     for path in paths:
         measured = nbformat.read(path, as_version=4).metadata.compgpt.minutes
         both = [f"{measured[kind]:.1f}" for kind in ("cpu bf16", "cpu fp32") if kind in measured]
@@ -303,7 +326,7 @@ def stamp_readme(notebook: Any, table: Path) -> None:
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     readme = NOTEBOOKS.parent / "README.md"
     begin, end = "<!-- table: written by make notebooks -->", "<!-- end of table -->"
-    before, rest = readme.read_text().split(begin)
+    before, rest = readme.read_text(encoding="utf-8").split(begin)
     write_text(readme, f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}")
 
 
@@ -314,7 +337,7 @@ def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK
     Outputs would tell the answers to the guesses, and work in the originals would stand in the way
     of the next `git pull`.
     """
-    folder.mkdir(exist_ok=True)
+    folder = resolved(folder, "--folder")
     released = NOTEBOOKS.parent / "runs" / "assignments" / "course" / "release"
     tasks = [*NOTEBOOKS.glob("assignments/*.ipynb"), *released.glob("*/*.ipynb")]
     for path in [*sorted(NOTEBOOKS.glob("*.ipynb")), *sorted(tasks), NOTEBOOKS / "elsewhere.md"]:
@@ -328,7 +351,7 @@ def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK
                     cell.outputs, cell.execution_count = [], None
             write_text(own, nbformat.writes(notebook) + "\n")
         else:
-            shutil.copy(path, own)
+            write_text(own, path.read_text(encoding="utf-8"))
     # JupyterLab asks for its news otherwise, and gives the Tab key one second only.
     settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / LAB_SETTINGS.name
     if not settings.exists():
@@ -338,7 +361,7 @@ def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK
 def plain(notebook: Any) -> Any:
     """Leave out what only a running kernel can show: widgets, their state, progress bars."""
     notebook.metadata.pop("widgets", None)
-    notebook.metadata.language_info = {"name": "python"}
+    notebook.metadata.language_info = dict(LANGUAGE)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -354,4 +377,5 @@ def plain(notebook: Any) -> Any:
 
 
 if __name__ == "__main__":
+    print_anything()
     app()

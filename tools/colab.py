@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compgpt_lib.files import replacing
+from compgpt_lib.files import print_anything, replacing, resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = """\
@@ -31,6 +31,7 @@ def main(
     ] = ROOT / "runs" / "assignments" / "course" / "release",
 ) -> None:
     """Make the archive that an instructor puts on Colab."""
+    out, released = resolved(out, "--out"), resolved(released, "--released")
     with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
         clean = Path(folder) / "source"  # a build folder of before would end up in the wheel
         left_out = shutil.ignore_patterns(
@@ -52,4 +53,5 @@ def main(
 
 
 if __name__ == "__main__":
+    print_anything()
     typer.run(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from compgpt_lib.files import replacing
+from compgpt_lib.files import print_anything, replacing, resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT_BACK = ("notebooks/assignments/", "notebooks/instructors.md", "tests/", ".ci/")
@@ -23,10 +24,11 @@ def main(
     ] = RELEASED,
 ) -> None:
     """Pack every file under version control but those that hold answers or grade them."""
+    out, released = resolved(out, "--out"), resolved(released, "--released")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
     if listed.returncode:
         raise typer.BadParameter(f"{ROOT} is no git checkout: clone the repository, then pack it")
-    names = [name for name in listed.stdout.decode().split("\0") if name]
+    names = [name for name in os.fsdecode(listed.stdout).split("\0") if name]
     files = {name: ROOT / name for name in names if not name.startswith(KEPT_BACK)}
     files |= {f"notebooks/assignments/{p.name}": p for p in sorted(released.glob("*/*.ipynb"))}
     with (
@@ -40,4 +42,5 @@ def main(
 
 
 if __name__ == "__main__":
+    print_anything()
     typer.run(main)
