@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -113,6 +114,11 @@ class Notebook:
         self.errors: list[str] = []
         self.asked: list[str] = []
 
+    def failed(self, error: str) -> None:
+        """Note what went wrong on the page, but for what JupyterLab itself says at a restart."""
+        if not error.startswith("Canceled future"):
+            self.errors.append(error)
+
     def view(self, label: str, timeout: int = PATIENCE) -> Locator:
         """Return the view of that name once it is drawn."""
         found = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
@@ -127,7 +133,23 @@ class Notebook:
     def settled(self, view: Locator) -> None:
         """Wait until Python has answered."""
         self.page.wait_for_timeout(350)  # the pause after which what is typed is sent
-        view.and_(self.page.locator(":not([aria-busy])")).wait_for(timeout=PATIENCE)
+        view.and_(self.page.locator(":not([data-waiting])")).wait_for(timeout=PATIENCE)
+
+    def restart(self) -> None:
+        """Restart the kernel as a reader does, by the menu."""
+        self.page.locator(".lm-MenuBar-itemLabel", has_text="Kernel").first.click()
+        self.page.locator(".lm-Menu-itemLabel", has_text="Restart Kernel…").first.click()
+        self.page.locator(".jp-Dialog .jp-mod-accept").click()
+        self.page.locator("#jp-main-statusbar", has_text="| Idle").wait_for(timeout=PATIENCE)
+
+    def run(self, index: int) -> None:
+        """Run a cell, and wait until it has run."""
+        cell = self.page.locator(".jp-CodeCell").nth(index)
+        cell.locator(".jp-InputArea-editor").click()
+        self.page.keyboard.press("Control+Enter")
+        self.page.wait_for_timeout(500)  # until its number has become a star
+        done = cell.locator(".jp-InputPrompt", has_text=re.compile(r"\[\d+\]:"))
+        done.wait_for(timeout=PATIENCE)
 
     def kept(self) -> Path:
         """Return the folder of what a run leaves to be looked at."""
@@ -165,7 +187,7 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         page.set_default_timeout(PATIENCE)
         pages.append(page)
         shown = Notebook(page)
-        page.on("pageerror", lambda error: shown.errors.append(str(error)))
+        page.on("pageerror", lambda error: shown.failed(str(error)))
         page.on("dialog", lambda dialog: (shown.errors.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: shown.asked.append(request.url))
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")

@@ -5,6 +5,8 @@ import io
 import json
 import re
 import sys
+import threading
+import time
 import types
 import warnings
 
@@ -12,22 +14,25 @@ import numpy as np
 import pytest
 import torch
 from conftest import LIBRARY
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from compgpt_lib import measures
 from compgpt_lib.generation import draws
 from compgpt_lib.introspection import trace
-from compgpt_lib.measures import PATTERNS
+from compgpt_lib.measures import CLASSES, PATTERNS
 from compgpt_lib.models import build
 from compgpt_lib.pretrained import load_pretrained
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.widgets import (
+    dimensions,
     explore_attention,
     explore_branches,
     explore_dimensions,
     playground,
 )
-from compgpt_lib.widgets.view import from_floats, script, sign
+from compgpt_lib.widgets.view import View, from_floats, script, sign
 
 CODE = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
 HOSTILE = [
@@ -331,3 +336,99 @@ def test_colab_is_asked_for_custom_widgets_and_the_answer_is_plain(monkeypatch, 
         assert view._view_module == view._model_module == "anywidget"
         assert "export default" in view._esm and ".cg-view" in view._css
     util.enable_custom_widget_manager_once.cache_clear()
+
+
+def test_every_class_of_character_is_seen_in_the_still_picture(shipped, windows):
+    """Each leaves its colour on the page: in the legend, and as a point wherever it falls."""
+
+    def pixels_of(figure):
+        with io.BytesIO() as file:
+            figure.savefig(file, format="png")
+            return np.asarray(Image.open(file).convert("RGB")).astype(int)
+
+    def count(pixels, name):
+        wanted = np.array(to_rgb(dimensions._MARKS[name][0])) * 255
+        return int((np.abs(pixels - wanted).max(-1) < 40).sum())
+
+    picture = of("dimensions", shipped, windows).picture()
+    picture.dpi = 80  # as on the page
+    for axes in picture.axes:
+        axes.set_visible(False)
+    legend = pixels_of(picture)
+    for name in CLASSES:
+        assert count(legend, name) >= 8, name
+        for shift in np.arange(0, 1, 0.25):
+            figure = Figure(figsize=(1, 1), dpi=80)
+            axes = figure.add_axes((0, 0, 1, 1))
+            axes.set(xlim=(0, 80), ylim=(0, 80))
+            axes.axis("off")
+            dimensions._scatter(axes, np.array([[40 + shift, 40 - shift]]), name)
+            assert count(pixels_of(figure), name) >= 4, (name, shift)
+
+
+def in_threads(view, questions):
+    """Ask all of them at once, and return the answers in the order in which they came."""
+    answers = []
+    view.observe(lambda change: answers.append(change["new"]), "answer")
+    start = threading.Barrier(len(questions))
+
+    def one(question):
+        start.wait()
+        view.request = question
+
+    threads = [threading.Thread(target=one, args=(question,)) for question in questions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return answers
+
+
+def test_a_view_answers_one_question_at_a_time_and_none_late():
+    """Some ipykernels hand over what a view is asked in another thread than cells run in."""
+    at_work, most = 0, 0
+
+    def look(state):
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        time.sleep(0.01)
+        at_work -= 1
+        return {"text": state["text"]}
+
+    view = Bare("bare", look, lambda answer: Figure(), {"text": "first"})
+    asked = [{"text": str(number), "number": number} for number in range(1, 17)]
+    answers = in_threads(view, asked[::-1])
+    numbers = [answer["number"] for answer in answers]
+    assert most == 1 and numbers == sorted(numbers)
+    assert view.answer == {"text": "16", "number": 16}
+    view.request = {"text": "late", "number": 3}
+    assert view.answer == {"text": "16", "number": 16}
+
+
+class Bare(View):
+    _esm = "export default {};"
+
+
+def test_a_playground_asked_from_several_threads_writes_what_the_library_writes(shipped):
+    model, tokenizer = shipped["gpt"]
+    view = playground(model, tokenizer, "a", max_new=200)
+    asked(view, text="import ", run="1")
+    while not view.answer["done"]:
+        number = view.answer["number"]
+        more = [{"text": "import ", "run": "1", "number": number + k} for k in range(1, 5)]
+        assert not any("error" in answer for answer in in_threads(view, more))
+    wanted = list(draws(model, ids_of(tokenizer, "import "), 200, 0.7, None, 0.95, 0))
+    assert [drawn for drawn, *_ in view.answer["runs"][0]["written"]] == [i for i, _ in wanted]
+
+
+def test_what_is_asked_is_there_from_the_start_and_controls_are_only_kept(shipped, windows):
+    """All displays are drawn from it; a page that is opened later finds where they stood."""
+    for name in NAMES:
+        view = of(name, shipped, windows, "x = 1\n" * 99)
+        assert view.request["number"] == view.answer["number"] == 0
+        assert view.request["text"] == view.answer["text"]  # not the 600 characters
+        before = view.answer
+        view.controls = {"least": 0.1, "text": "y"}
+        assert view.answer is before
+    assert view.request.items() >= view.answer["settings"].items()

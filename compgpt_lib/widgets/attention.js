@@ -40,7 +40,7 @@ function makePanel(data, answer, shared, color) {
   }
   const widest = Math.max(...data.blocks.map((block) => block.width));
   const key = ({ block, head }) => `${block.name} ${head}`;
-  let chosen = heads.find((one) => key(one) === shared.chosen[data.name]) ?? heads[0];
+  let chosen = heads[0];
 
   const area = codeArea(`code, read by ${data.name}`, answer.signs, answer.unknown, shared.focus);
   const lines = el("svg", { class: "cg-lines", "aria-hidden": "true" });
@@ -58,7 +58,7 @@ function makePanel(data, answer, shared, color) {
     const button = el("button", {
       class: "cg-thumb", "aria-label": `${one.block.name}, head ${one.head}: ${one.words}`,
       title: `${one.block.name}, head ${one.head}`, "data-head": key(one),
-      click: () => { chosen = one; shared.chosen[data.name] = key(one); draw(); },
+      click: () => shared.choose({ [data.name]: key(one) }),
     }, picture, one.words);
     return { one, button, picture };
   });
@@ -95,6 +95,7 @@ function makePanel(data, answer, shared, color) {
   canvas.addEventListener("click", (event) => { [, shared.source] = place(event); shared.focus.click(place(event)[0]); });
 
   function draw() {
+    chosen = heads.find((one) => key(one) === shared.chosen?.[data.name]) ?? heads[0];
     for (const { one, button, picture } of thumbs) {
       button.setAttribute("aria-pressed", String(one === chosen));
       paint(picture, one.weights, time, shared.least);
@@ -154,7 +155,8 @@ function makePanel(data, answer, shared, color) {
 function render({ model, el: parent }) {
   const root = rootOf(parent, "attention explorer");
   let panels = [];
-  const shared = { chosen: {}, least: 0, source: null, mark: () => panels.forEach((panel) => panel.mark()) };
+  let drawn = false;
+  const shared = { source: null, mark: () => panels.forEach((panel) => panel.mark()) };
   shared.focus = makeFocus(() => { shared.source = null; shared.mark(); });
   const holder = el("div", { class: "cg-panels" });
   const show = (answer) => {
@@ -165,13 +167,23 @@ function render({ model, el: parent }) {
     panels = answer.models.map((data, index) => makePanel(data, answer, shared, COLORS[index]));
     clear(holder, ...panels.map((panel) => panel.node));
     shared.focus.at ??= answer.signs.length - 1;
+    drawn = false;
+  };
+  const follow = ({ text, least = 0, chosen }) => {
+    box.set(text);
+    weakest.set(least);
+    if (drawn && least === shared.least && chosen === shared.chosen) return; // only typed
+    Object.assign(shared, { least, chosen });
     panels.forEach((panel) => panel.draw());
+    drawn = true;
   };
   const first = model.get("answer");
-  const wire = ask(model, root, show);
-  const least = slider("hide weights below", { min: 0, max: 0.5, step: 0.01, value: 0 },
-    (value) => { shared.least = value; panels.forEach((panel) => panel.draw()); });
-  root.prepend(textBox("text", first.text, first.limit, wire.put), el("div", { class: "cg-row" }, least.node));
+  const wire = ask(model, root, show, follow);
+  shared.choose = (head) => wire.turn({ chosen: { ...shared.chosen, ...head } });
+  const weakest = slider("hide weights below", { min: 0, max: 0.5, step: 0.01, value: 0 },
+    (value) => wire.turn({ least: value }));
+  const box = textBox("text", first.text, first.limit, (part) => wire.put(part, 250));
+  root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weakest.node));
   root.append(holder);
   wire.receive();
   const forget = onLook(root, () => panels.forEach((panel) => panel.draw()));

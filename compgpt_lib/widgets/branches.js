@@ -36,6 +36,7 @@ function render({ model, el: parent }) {
   const initial = model.get("answer");
   let data = null;
   let w = initial.w;
+  let drawn = false;
   let all = [];
   let candidate = null;
   let area = null;
@@ -46,21 +47,21 @@ function render({ model, el: parent }) {
   const bars = el("div", { class: "cg-candidates" });
   const chart = el("div");
   const table = el("div");
-  const knock = el("div", { class: "cg-row cg-top", role: "group", "aria-label": "knock out" });
-  const knocked = new Set();
+  const knock = el("fieldset", { class: "cg-row cg-top", "aria-label": "knock out" });
 
   const weight = slider("w (the first branch's weight)", {
     min: Math.min(0, Math.floor(initial.w)), max: Math.max(1, Math.ceil(initial.w)), step: 0.01, value: initial.w,
-  }, (value) => { w = value; recompute(); }, (value) => value.toFixed(3));
+  }, (value) => wire.turn({ w: value }), (value) => value.toFixed(3));
   const learned = el("button", {
-    click: () => { w = data.w; weight.set(w); recompute(); },
+    click: () => wire.turn({ w: null }),
   }, `learned: ${initial.w.toFixed(3)}`);
 
   function recompute() {
     all = data.ids.map((_, t) => predict(data, t, w));
     const scored = all.slice(0, -1);
     const line = (name) => (scored.length ? mean(scored.map((one) => one.loss(name))).toFixed(3) : "none");
-    const without = knocked.size ? [", before the knock-out ", el("b", { class: "cg-intact" }, data.intact?.toFixed(3) ?? "none")] : [];
+    const intact = el("b", { class: "cg-intact" }, data.intact?.toFixed(3) ?? "none");
+    const without = data.knocked.length ? [", before the knock-out ", intact] : [];
     clear(summary, "loss in nats per character: ", el("b", { class: "cg-loss" }, line("both")), ...without,
       "; first branch alone ", el("b", { class: "cg-first" }, line("first")),
       ", second alone ", el("b", { class: "cg-second" }, line("second")));
@@ -161,10 +162,10 @@ function render({ model, el: parent }) {
       el("div", { class: "cg-title" }, `knock out of the ${branch} branch`),
       ...data.parts.filter((part) => part.split(".")[1] === branch && !part.includes("heads")).map((part) => el("div", { class: "cg-thumbs" },
         ...data.parts.filter((other) => other === part || (part.split(".").length > 2 && other.startsWith(`${part}.heads.`))).map((other) => el("button", {
-          "aria-pressed": String(knocked.has(other)), "data-part": other, "aria-label": `knock out ${other}`,
-          click: (event) => {
+          "data-part": other, "aria-label": `knock out ${other}`,
+          click: () => {
+            const knocked = new Set(wire.state().knocked);
             if (!knocked.delete(other)) knocked.add(other);
-            event.currentTarget.setAttribute("aria-pressed", String(knocked.has(other)));
             wire.put({ knocked: [...knocked] });
           },
         }, words(other))))))));
@@ -173,6 +174,7 @@ function render({ model, el: parent }) {
   const wire = ask(model, root, (answer) => {
     const other = !data || data.text !== answer.text;
     data = decode(answer);
+    drawn = false;
     if (other) {
       focus.at = null;
       focus.locked = false;
@@ -180,14 +182,24 @@ function render({ model, el: parent }) {
       clear(code, area.node);
     }
     focus.at ??= Math.max(0, data.ids.length - 1);
+    if (!knock.hasChildNodes()) drawKnocks();
+  }, (state) => {
+    const next = state.w ?? data.w;
+    const knocked = new Set(state.knocked);
+    box.set(state.text);
+    weight.set(next);
+    for (const button of knock.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(knocked.has(button.dataset.part)));
+    }
+    if (drawn && next === w) return; // only typed
+    w = next;
     recompute();
-  }, { text: initial.text, knocked: initial.knocked });
-  root.prepend(textBox("text", initial.text, initial.limit, wire.put),
-    el("div", { class: "cg-row" }, weight.node, learned));
+    drawn = true;
+  });
+  const box = textBox("text", initial.text, initial.limit, (part) => wire.put(part, 250));
+  root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weight.node, learned));
   root.append(summary, code, readout, bars, chart, knock, table);
   wire.receive();
-  for (const part of data.knocked) knocked.add(part);
-  drawKnocks();
   root.dataset.ready = "true";
   return () => wire.stop();
 }

@@ -32,44 +32,115 @@ export function softmax(logits) {
 
 export const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-/** Ask Python, at most one question at a time and the newest last; `show` gets each answer. */
-export function ask(model, root, show, state = {}) {
+const PATIENCE = 5000; // ms
+const AGAIN = "run the cells up to this one again";
+const GONE = "The kernel was restarted or stopped: this view shows its last answer. "
+  + `To go on, ${AGAIN}.`;
+const LATE = `No answer for ${PATIENCE / 1000} seconds. Python may be busy, and answers when it `
+  + `is done. If the kernel was restarted or stopped, ${AGAIN}.`;
+
+/**
+ * What all displays of a view have in common. It is in the model and never in one of them: the
+ * `request` to Python, where the other `controls` stand, the `answer`. `show` draws an answer, and
+ * `follow` sets the controls, whichever display or answer changed them. What needs the kernel
+ * stands in a fieldset, which ends with the kernel.
+ */
+export function ask(model, root, show, follow) {
   const error = el("div", { class: "cg-error", role: "alert", hidden: true });
   const notice = el("div", { class: "cg-notice", role: "status" });
-  root.append(error, notice);
-  let number = model.get("answer").number ?? 0;
-  let timer = null;
+  const kernel = el("div", { class: "cg-kernel", role: "status" });
+  root.append(kernel, error, notice);
+  const number = (of) => model.get(of).number ?? 0;
+  const state = () => ({ ...model.get("request"), ...model.get("controls") });
+  // A page that does not tell of a restart leaves this true: there LATE has the last word.
+  let connected = !root.closest(".jupyter-widgets-disconnected");
+  const live = () => connected;
+  const waiting = () => connected && number("request") > number("answer");
+  let drawn = -1;
+  let pause = null;
+  let late = null;
+
+  const busy = (words, on) => {
+    kernel.textContent = words;
+    if (on) root.setAttribute("aria-busy", "true");
+    else root.removeAttribute("aria-busy"); // what is busy is not read aloud
+  };
+  const changed = () => {
+    clearTimeout(late);
+    busy(connected ? "" : GONE, waiting());
+    root.toggleAttribute("data-waiting", waiting());
+    if (waiting()) late = setTimeout(() => busy(LATE, false), PATIENCE);
+    root.querySelectorAll("fieldset").forEach((part) => { part.disabled = !connected; });
+    follow(state());
+  };
   const receive = () => {
     const answer = model.get("answer");
-    root.removeAttribute("aria-busy");
+    if (answer.number < drawn) return;
+    drawn = answer.number;
     error.hidden = !answer.error;
     error.textContent = answer.error ?? "";
     notice.textContent = answer.notice ?? "";
-    if (!answer.error) show(answer);
+    show(answer);
+    changed();
   };
-  model.on("change:answer", receive);
+  const events = {
+    "change:answer": receive,
+    "change:request": changed,
+    "change:controls": () => follow(state()),
+    comm_live_update: () => { // ipywidgets: the kernel went; none comes back to an old view
+      connected = false;
+      changed();
+    },
+  };
+  for (const [name, call] of Object.entries(events)) model.on(name, call);
+
+  const send = () => {
+    clearTimeout(pause);
+    pause = null;
+    model.save_changes();
+  };
+  /** Ask Python, after a pause; all displays show at once what is asked. */
   const put = (changes, wait = 0) => {
-    Object.assign(state, changes);
-    clearTimeout(timer);
-    timer = setTimeout(() => {
-      number += 1;
-      root.setAttribute("aria-busy", "true");
-      model.set("request", { ...state, number });
-      model.save_changes();
-    }, wait);
+    const next = Math.max(number("request"), number("answer")) + 1;
+    model.set("request", { ...model.get("request"), ...changes, number: next });
+    clearTimeout(pause);
+    pause = setTimeout(send, wait);
   };
-  return { put, receive, stop: () => { clearTimeout(timer); model.off("change:answer", receive); } };
+  /** Set a control on all displays; Python keeps it for a page that is opened later. */
+  const turn = (changes) => {
+    model.set("controls", { ...model.get("controls"), ...changes });
+    model.save_changes();
+  };
+  const stop = () => {
+    clearTimeout(late);
+    if (pause) send(); // another display waits for it
+    for (const [name, call] of Object.entries(events)) model.off(name, call);
+  };
+  return { put, turn, state, live, waiting, receive, stop };
 }
 
-/** A box to type text into; what is typed, or its `end`, reaches Python after a pause. */
-export function textBox(label, text, limit, put, end = false) {
+/**
+ * A box to type text into, and how to set it. It holds what is handed on and no more, so that all
+ * displays show the same; of a text that is too long the first characters, or the last.
+ */
+export function textBox(label, text, limit, changed, end = false) {
   const box = el("textarea", {
     rows: Math.min(8, text.split("\n").length + 1), spellcheck: "false", autocomplete: "off",
     autocapitalize: "off", "aria-label": label,
+    input: () => {
+      const part = typed(box.value, limit, end);
+      set(part.text);
+      changed(part);
+    },
   });
-  box.value = text;
-  box.addEventListener("input", () => put(typed(box.value, limit, end), 250));
-  return el("label", { class: "cg-field cg-wide" }, label, box);
+  const set = (value) => {
+    if (box.value === value) return;
+    const caret = Math.max(0, box.selectionEnd - (end ? box.value.length - value.length : 0));
+    box.value = value;
+    box.setSelectionRange(caret, caret);
+  };
+  set(text);
+  return { node: el("label", { class: "cg-field cg-wide" }, label, box), set };
 }
 
 /** The first (or last) characters of a text and how many there were; half ones become one sign. */

@@ -47,10 +47,10 @@ function render({ model, el: parent }) {
   const initial = model.get("answer");
   let data = initial;
   let now = 0;
+  let drawn = false;
   let timer = null;
-  const hidden = new Set();
   const focus = makeFocus(() => markLens());
-  const stage = el("div", { class: "cg-readout cg-stage", "aria-live": "polite" });
+  const said = el("div", { class: "cg-readout cg-stage", "aria-live": "polite" });
   const pointed = el("div", { class: "cg-readout" });
   const map = el("svg", { class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": initial.points.length - 1, "aria-label": "characters on the first two principal components" });
   const charts = el("div", { class: "cg-panels" });
@@ -100,40 +100,45 @@ function render({ model, el: parent }) {
   initial["class names"].forEach((name, kind) => {
     const [color, shape] = LOOKS[kind];
     legend.append(el("button", {
-      "aria-pressed": "true", "data-kind": kind,
-      click: (event) => {
+      "data-kind": kind,
+      click: () => {
+        const hidden = new Set(wire.state().hidden);
         if (!hidden.delete(kind)) hidden.add(kind);
-        event.currentTarget.setAttribute("aria-pressed", String(!hidden.has(kind)));
-        points.forEach((node, which) => { node.style.display = hidden.has(initial.kinds[which]) ? "none" : ""; });
+        wire.turn({ hidden: [...hidden] });
       },
     }, el("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, el("path", { d: shape, fill: color })), ` ${name}`));
   });
 
   const walk = slider("stage", { min: 0, max: initial.stages.length - 1, step: 1, value: 0 },
-    (value) => { now = value; draw(); }, (value) => initial.stages[value].name);
-  const play = el("button", {
-    click: () => {
-      if (timer) return stop();
-      play.textContent = "pause";
-      timer = setInterval(() => {
-        now = (now + 1) % initial.stages.length;
-        walk.set(now);
-        draw();
-      }, 1200);
-      return null;
-    },
-  }, "play");
-  function stop() {
-    clearInterval(timer);
-    timer = null;
-    play.textContent = "play";
+    (value) => wire.turn({ stage: value }), (value) => initial.stages[value].name);
+  const play = el("button", { click: () => wire.turn({ playing: !wire.state().playing }) });
+
+  function follow({ text, stage = 0, hidden = [], playing = false }) {
+    box.set(text);
+    walk.set(stage);
+    play.textContent = playing ? "pause" : "play";
+    // The display whose time is up first walks on, and the others begin to count anew.
+    clearTimeout(timer);
+    const next = (stage + 1) % initial.stages.length;
+    if (playing) timer = setTimeout(() => wire.turn({ stage: next }), 1200);
+    for (const button of legend.children) {
+      button.setAttribute("aria-pressed", String(!hidden.includes(Number(button.dataset.kind))));
+    }
+    points.forEach((node, which) => {
+      node.style.display = hidden.includes(initial.kinds[which]) ? "none" : "";
+    });
+    if (drawn && stage === now) return; // only typed
+    now = stage;
+    draw();
+    drawn = true;
   }
 
   function draw() {
     const one = initial.stages[now];
     const before = initial.stages[now - 1];
     const kept = one.kept === null ? "" : `; of ${before.name} it keeps ${percent(one.kept)} of the variance, CKA ${one.cka.toFixed(3)}`;
-    clear(stage, el("b", {}, one.name), `: width ${one.width}, effective rank `, el("b", { class: "cg-rank" }, one.rank.toFixed(2)), kept);
+    clear(said, el("b", {}, one.name), `: width ${one.width}, effective rank `,
+      el("b", { class: "cg-rank" }, one.rank.toFixed(2)), kept);
     points.forEach((node, which) => {
       const [x, y] = at(now, which);
       node.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
@@ -198,19 +203,19 @@ function render({ model, el: parent }) {
       real ? el("b", { class: "cg-came", "data-at": place }, row.came[place - 1].toFixed(4)) : "");
   }
 
-  const wire = ask(model, root, (answer) => { data = answer; drawLens(); }, { text: initial.text });
+  const wire = ask(model, root, (answer) => { data = answer; drawLens(); }, follow);
+  const box = textBox("text", initial.text, initial.limit, (part) => wire.put(part, 250));
   const numbers = initial.stages.map((one) => [one.name, one.width, one.rank.toFixed(2), one.kept?.toFixed(3) ?? "", one.cka?.toFixed(3) ?? "", ...one.probes.map((value) => value.toFixed(3))]);
   root.append(
-    el("div", { class: "cg-row" }, walk.node, play), stage,
+    el("div", { class: "cg-row" }, walk.node, play), said,
     el("div", { class: "cg-panels" }, el("div", { class: "cg-group" }, map, legend, pointed), charts),
     dataTable(`all of it in numbers (${initial.characters} characters)`, ["stage", "width", "effective rank", "variance kept", "CKA", ...initial.probes],
       [...numbers, ["always the commonest", "", "", "", "", ...initial.commonest.map((value) => value.toFixed(3))]]),
     el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage? (the strip scrolls to the right)"),
-    textBox("text", initial.text, initial.limit, wire.put), lens);
+    el("fieldset", {}, box.node), lens);
   wire.receive();
-  draw();
   root.dataset.ready = "true";
-  return () => { stop(); wire.stop(); };
+  return () => { clearTimeout(timer); wire.stop(); };
 }
 
 export default { render };

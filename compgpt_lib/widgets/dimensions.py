@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from compgpt_lib import checks
@@ -159,15 +161,10 @@ def _draw(answer: State) -> Figure:
         above.subplots(1, len(stages), squeeze=False)[0], stages, maps, strict=True
     ):
         for kind, name in enumerate(CLASSES):
-            color, marker = _MARKS[name]
-            axes.scatter(*points[kinds == kind].T, s=6, c=color, marker=marker, linewidths=0)
+            _scatter(axes, points[kinds == kind], name)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.set_title(f"{stage['name']}\nwidth {stage['width']}", fontsize=8)
-    handles = [
-        figure.gca().plot([], [], marker, color=color, markersize=5, label=name)[0]
-        for name, (color, marker) in _MARKS.items()
-    ]
     left, right = below.subplots(1, 2)
     shades = [str(0.75 * (1 - place / max(1, len(stages) - 1))) for place in range(len(stages))]
     for shade, stage in zip(shades, stages, strict=True):
@@ -181,5 +178,13 @@ def _draw(answer: State) -> Figure:
     right.set_xticks(range(len(_PROBES)), _PROBES, fontsize=8)
     right.set(ylabel="a linear probe is right", ylim=(0, 1))
     right.legend(fontsize=8)
+    handles = [Line2D([], [], ls="", c=c, marker=m, label=n) for n, (c, m) in _MARKS.items()]
     above.legend(handles=handles, ncols=len(CLASSES), loc="outside lower center", fontsize=8)
     return figure
+
+
+def _scatter(axes: Axes, points: np.ndarray, name: str) -> None:
+    """Draw the points of a class; smaller and without an edge a plus would fall between pixels."""
+    color, marker = _MARKS[name]
+    x, y = points.T
+    axes.scatter(x, y, s=10, c=color, marker=marker, edgecolors=color, linewidths=0.4)

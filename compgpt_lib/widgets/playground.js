@@ -15,6 +15,7 @@ function makeColumn(name, initial, given) {
   const focus = makeFocus(() => mark());
   const area = codeArea(`what ${name} writes`, signs, unknown, focus);
   let written = [];
+  let listed = null;
   area.cells.forEach((cell) => cell.classList.add("cg-prompt"));
   area.node.classList.add("cg-out");
 
@@ -36,7 +37,7 @@ function makeColumn(name, initial, given) {
     ` ${percent(share)}${kept ? "" : ", cut"}${v === drawn ? ", drawn" : ""}`)));
   }
 
-  function grow(run, done) {
+  function grow(run) {
     run.written.slice(written.length).forEach(([drawn, p]) => {
       const cell = area.add(vocabulary[drawn]);
       cell.style.background = `color-mix(in srgb, ${TINT} ${(60 * (1 - p)).toFixed(0)}%, transparent)`;
@@ -45,97 +46,106 @@ function makeColumn(name, initial, given) {
     written = run.written;
     ms.textContent = `${run.ms.toFixed(2)} ms a character`;
     if (grew && !focus.locked) area.node.scrollTop = area.node.scrollHeight;
-    if (done) {
-      const rows = written.map(([drawn, p], place) => [place, vocabulary[drawn], p.toFixed(4)]);
-      clear(table, dataTable("data", ["place", "character", "probability"], rows));
-    }
     mark();
+  }
+
+  /** What is written, as a table, once no more comes. */
+  function finish() {
+    if (listed === written) return;
+    listed = written;
+    const rows = written.map(([drawn, p], place) => [place, vocabulary[drawn], p.toFixed(4)]);
+    clear(table, dataTable("data", ["place", "character", "probability"], rows));
   }
 
   const node = el("div", { class: "cg-panel cg-narrow", "data-model": name },
     el("div", { class: "cg-row" }, el("span", { class: "cg-title" }, name), ms),
     area.node, readout, candidates, table);
-  return { node, grow };
+  return { node, grow, finish };
 }
 
 function render({ model, el: parent }) {
   const root = rootOf(parent, "playground");
-  const initial = model.get("answer");
-  let settings = { ...initial.settings };
-  let text = { text: initial.text };
   let columns = null;
-  let writing = false;
-  let run = 0;
-  let late = null;
+  let timer = null;
   const panels = el("div", { class: "cg-panels" });
   const status = el("span", { class: "cg-status", role: "status" });
 
-  const received = () => {
-    clearTimeout(late);
-    if (writing) status.textContent = "writing";
-    if (model.get("answer").error) say(false, "");
-  };
-  model.on("change:answer", received); // before what `ask` calls, which may ask again
+  /** Whether more is to come: the last run is not over, nor stopped, nor another's by now. */
+  function writing() {
+    const { run, stopped, number } = wire.state();
+    const answer = model.get("answer");
+    const over = answer.number >= number && (answer.error || answer.done || answer.run !== run);
+    return Boolean(run) && run !== stopped && wire.live() && !over;
+  }
+
   const wire = ask(model, root, (answer) => {
     if (columns?.run !== answer.run) {
       const made = answer.runs.map((one) => makeColumn(one.name, answer, answer.signs.length));
       columns = { run: answer.run, made };
       clear(panels, ...made.map((column) => column.node));
     }
-    answer.runs.forEach((one, index) => columns.made[index].grow(one, answer.done));
-    if (!writing) return;
-    if (answer.done) say(false, "written");
-    else put();
+    answer.runs.forEach((one, index) => columns.made[index].grow(one));
+  }, (state) => {
+    field.set(state.text);
+    temperature.set(state.temperature);
+    nucleus.set(state.top_p);
+    if (whole(seed.value) !== state.seed) seed.value = state.seed;
+    const on = writing();
+    root.dataset.writing = String(on);
+    button.textContent = on ? "Stop" : "Write";
+    status.textContent = on ? "writing" : words(state);
+    clearTimeout(timer);
+    if (on) timer = setTimeout(goOn);
+    else columns.made.forEach((column) => column.finish());
   });
 
-  function put() {
-    clearTimeout(late);
-    late = setTimeout(() => { status.textContent = "waiting for Python: a cell is running"; }, 2000);
-    wire.put({ ...text, ...settings, run });
+  function words({ run, stopped }) {
+    if (!run) return "hover a character for its probability; click locks, Escape unlocks";
+    if (run === stopped) return "stopped";
+    return wire.live() && !model.get("answer").error ? "written" : "";
   }
 
-  /** Begin or end: the button and the status follow. */
-  function say(begin, words) {
-    writing = begin;
-    clearTimeout(late);
-    root.dataset.writing = String(begin);
-    button.textContent = begin ? "Stop" : "Write";
-    status.textContent = words;
+  /** Ask for some characters more, unless another display has. */
+  function goOn() {
+    if (writing() && !wire.waiting()) wire.put();
   }
 
   function start() {
-    run = `${Date.now()} ${Math.random()}`; // another than any before, on any page
-    say(true, "writing");
-    put();
+    const { text, length, temperature: heat, top_p, seed: dice } = wire.state();
+    const run = `${Date.now()} ${Math.random()}`; // another than any before, on any page
+    wire.put({ text, length, temperature: heat, top_p, seed: dice, run });
   }
 
   const button = el("button", {
-    class: "cg-go", click: () => (writing ? say(false, "stopped") : start()),
-  }, "Write");
-  const field = textBox("prompt (Ctrl+Enter writes)", initial.text, initial.limit, (typed) => { text = typed; }, true);
-  field.addEventListener("keydown", (event) => {
+    class: "cg-go",
+    click: () => (writing() ? wire.turn({ stopped: wire.state().run }) : start()),
+  });
+  const { text, limit, settings } = model.get("answer");
+  const field = textBox("prompt (Ctrl+Enter writes)", text, limit, wire.turn, true);
+  field.node.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       start();
     }
   });
-  const change = (name) => (value) => { settings = { ...settings, [name]: value }; };
+  const change = (name) => (value) => wire.turn({ [name]: value });
   const temperature = slider("temperature", {
     min: 0, max: 2, step: 0.05, value: settings.temperature,
   }, change("temperature"));
-  const nucleus = slider("top-p", { min: 0.05, max: 1, step: 0.05, value: settings.top_p }, change("top_p"));
+  const nucleus = slider("top-p", {
+    min: 0.05, max: 1, step: 0.05, value: settings.top_p,
+  }, change("top_p"));
+  const whole = (value) => Math.max(0, Math.round(Number(value) || 0));
   const seed = el("input", {
-    type: "number", min: 0, step: 1, "aria-label": "seed", style: "width:6em",
-    input: () => change("seed")(Math.max(0, Math.round(Number(seed.value) || 0))),
+    type: "number", min: 0, step: 1, value: settings.seed, "aria-label": "seed",
+    style: "width:6em", input: () => change("seed")(whole(seed.value)),
   });
-  seed.value = settings.seed;
-  root.prepend(field, el("div", { class: "cg-row" }, temperature.node, nucleus.node,
-    el("label", { class: "cg-field" }, "seed", seed), button, status));
+  root.prepend(el("fieldset", {}, field.node, el("div", { class: "cg-row" }, temperature.node,
+    nucleus.node, el("label", { class: "cg-field" }, "seed", seed), button, status)));
   root.append(panels);
   wire.receive();
-  say(false, "hover a character for its probability; click locks, Escape unlocks");
   root.dataset.ready = "true";
-  return () => { writing = false; clearTimeout(late); model.off("change:answer", received); wire.stop(); };
+  return () => { clearTimeout(timer); wire.stop(); };
 }
 
 export default { render };

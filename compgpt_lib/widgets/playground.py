@@ -43,15 +43,15 @@ def playground(
 
     Hover a character for its probability, softmax(logits / temperature) before top-p cuts (at
     temperature 0 softmax(logits)), and the likeliest others. Milliseconds a character are the
-    median of a model's own steps. The models are put in evaluation mode. Raises ValueError or
-    TypeError for what cannot be used.
+    median of a model's own steps. Raises ValueError or TypeError for what cannot be used.
     """
     shown = named(models, most=4)
     for model in shown.values():
         fits(model, tokenizer)
     checks.of_kind("prompt", prompt, str, "a text")
-    checks.number("top_p", top_p)
-    checks.whole("max_new", max_new, least=1)
+    temperature, top_p = checks.number("temperature", temperature), checks.number("top_p", top_p)
+    seed = checks.seed(seed)
+    max_new = checks.whole("max_new", max_new, least=1)
     if max_new > MOST:
         raise ValueError(f"max_new must be at most {MOST}, got {max_new}")
     limit = min(model.config.context_length for model in shown.values())
@@ -101,8 +101,6 @@ class _Writing:
 
     def write(self, until: float) -> None:
         """Let the models write a character each in turn, until that time or the end."""
-        for model in self.models.values():
-            model.eval()  # a cell may have trained it between two turns
         while not self.done:
             for name, steps in self.steps.items():
                 began = time.perf_counter()

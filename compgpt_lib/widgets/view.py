@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,11 +39,13 @@ def script(name: str) -> str:
 class View(anywidget.AnyWidget):
     """A live view: the browser puts a `request`, `look` computes the `answer`, the browser draws.
 
-    Nothing but plain values and bytes passes between the two. What is shown where no kernel runs
-    is the picture that `draw` makes of the answer.
+    A view may be displayed more than once: where its controls stand that Python need not know is
+    in `controls`, which it only keeps. Nothing but plain values and bytes passes between the two.
+    What is shown where no kernel runs is the picture that `draw` makes of the answer.
     """
 
     request = traitlets.Dict().tag(sync=True, echo_update=False)
+    controls = traitlets.Dict().tag(sync=True, echo_update=False)
     answer = traitlets.Dict().tag(sync=True)
     _css = (_HERE / "views.css").read_text(encoding="utf-8")
     _ipython_display_ = None  # ipywidgets 7 would show itself without the picture
@@ -55,18 +58,24 @@ class View(anywidget.AnyWidget):
         first: State,
     ) -> None:
         self._name, self._look, self._draw = name, look, draw
-        super().__init__(answer={**look(first), "number": 0})
+        self._turn = threading.RLock()  # some ipykernels handle widgets beside the cells' thread
+        answer = {**look(first), "number": 0}
+        super().__init__(request={**first, "text": answer["text"], "number": 0}, answer=answer)
         self.observe(self._reply, "request")
 
     def _reply(self, change: Mapping[str, Any]) -> None:
         asked = change["new"]
-        try:
-            found = self._look(asked)
-        # Whatever went wrong is said on the page: a cell's output is no place for it any more.
-        except Exception as error:
-            said = str(error) if isinstance(error, ValueError | TypeError) else repr(error)
-            found = {**self.answer, "error": said}
-        self.answer = {**found, "number": asked.get("number", 0)}
+        number = asked.get("number", 0)
+        with self._turn:
+            if number < self.answer["number"]:
+                return  # a newer one was answered while this one waited
+            try:
+                found = self._look(asked)
+            # Whatever went wrong is said on the page: a cell's output is no place for it any more.
+            except Exception as error:
+                said = str(error) if isinstance(error, ValueError | TypeError) else repr(error)
+                found = {**self.answer, "error": said}
+            self.answer = {**found, "number": number}
 
     def __repr__(self) -> str:
         return f"View({self._name})"

@@ -454,6 +454,260 @@ VIEWS = {
 }
 
 
+GONE = "The kernel was restarted or stopped: this view shows its last answer."
+LATE = "No answer for 5 seconds. Python may be busy"
+
+
+def ended(notebook, view) -> None:
+    """The view says that the kernel went, waits for nothing, and asks for nothing."""
+    view.locator(".cg-kernel", has_text=GONE).wait_for(timeout=PATIENCE)
+    assert view.get_attribute("aria-busy") is None and view.get_attribute("data-waiting") is None
+    assert view.locator("textarea").is_disabled()
+    checked(notebook, view)
+
+
+def test_views_survive_a_restart(open_notebook):
+    """At rest: each says what is true, and what needs no kernel still works."""
+    notebook = open_notebook("restart", SETUP, *VIEWS.values())
+    page = notebook.page
+    views = {name: notebook.view(name) for name in VIEWS}
+    branches, dimensions = views["branch explorer"], views["dimension explorer"]
+    button = branches.get_by_label("knock out branches.second", exact=True)
+    button.click()
+    notebook.settled(branches)
+    loss = branches.locator(".cg-loss").text_content()
+    texts = {name: view.locator(".cg-code").first.text_content() for name, view in views.items()}
+    assert all(view.locator(".cg-kernel").is_hidden() for view in views.values())
+    notebook.restart()
+    for name, view in views.items():
+        ended(notebook, view)
+        assert view.locator(".cg-code").first.text_content() == texts[name]
+        view.scroll_into_view_if_needed()
+        notebook.keep(f"restarted_{name.split()[0]}")
+    assert views["playground"].get_by_role("button", name="Write").is_disabled()
+    assert button.is_disabled() and button.get_attribute("aria-pressed") == "true"
+    assert branches.locator(".cg-loss").text_content() == loss
+
+    # The pointer, the lock, the arrow keys, sliders that only draw, and tables.
+    said = set()
+    for at in (20, 30):
+        look(branches, at)
+        said.add(branches.locator(".cg-readout").nth(1).text_content())
+    cell(branches, 30).click()
+    cell(branches, 20).hover()
+    assert "cg-locked" in cell(branches, 30).get_attribute("class")
+    branches.locator(".cg-code").first.focus()
+    page.keyboard.press("ArrowRight")
+    said.add(branches.locator(".cg-readout").nth(1).text_content())
+    assert len(said) == 3
+    branches.get_by_label("w (the first branch's weight)").focus()
+    page.keyboard.press("Home")
+    assert branches.locator(".cg-loss").text_content() != loss
+    stage = dimensions.locator(".cg-stage").text_content()
+    dimensions.get_by_label("stage", exact=True).focus()
+    page.keyboard.press("End")
+    assert dimensions.locator(".cg-stage").text_content() != stage
+    dimensions.locator("summary").first.click()
+    dimensions.locator(".cg-table td").first.wait_for()
+    view = views["attention explorer"]
+    head = view.locator('[data-head="blocks.2 1"]')
+    head.click()
+    assert head.get_attribute("aria-pressed") == "true"
+    checked(notebook, view)
+
+    # The cells run again give a view that works.
+    notebook.run(0)
+    notebook.run(2)
+    view = notebook.view("branch explorer")
+    assert view.locator(".cg-kernel").is_hidden()
+    view.locator("textarea").fill("x = 1\n")
+    notebook.settled(view)
+    assert view.locator(".cg-code .cg-char").count() == 7
+    checked(notebook, view)
+
+
+# Not a cell that runs: some ipykernels answer views beside it.
+SLOWED = """
+import time
+view = explore_branches(*models["p-gpt"], text)
+view._look = lambda state, look=view._look: time.sleep(seconds) or look(state)
+seconds = 12
+view
+"""
+
+
+def test_views_survive_a_restart_while_python_is_busy(open_notebook):
+    """A view that waits and a playground that writes, cut off in the middle."""
+    models = "{name: pair[0] for name, pair in models.items()}"
+    writes = f"playground({models}, tokenizer, text, max_new=1000)"
+    notebook = open_notebook("cut", SETUP, SLOWED, writes, "")
+    page = notebook.page
+    notebook.view("playground")
+    view = notebook.view("branch explorer")
+    view.get_by_label("knock out branches.second", exact=True).click()
+    assert view.get_attribute("aria-busy") == "true"
+
+    # After a while the view says what may be, and answers in the end.
+    view.locator(".cg-kernel", has_text=LATE).wait_for(timeout=PATIENCE)
+    assert view.get_attribute("aria-busy") is None
+    notebook.keep("late")
+    view.locator(".cg-intact").wait_for(timeout=PATIENCE)
+    notebook.settled(view)
+    assert view.locator(".cg-kernel").is_hidden()
+
+    # Restarted while it waits for an answer that does not come.
+    page.locator(".jp-CodeCell .cm-content").last.click()
+    page.keyboard.type("seconds = 3600")
+    notebook.run(3)
+    text = view.locator(".cg-code").text_content()
+    view.locator("textarea").fill("never answered")
+    page.wait_for_timeout(500)
+    assert view.get_attribute("aria-busy") == "true"
+    notebook.restart()
+    ended(notebook, view)
+    assert view.locator(".cg-code").text_content() == text
+    notebook.keep("restarted_busy")
+
+    # While the playground writes.
+    notebook.run(0)
+    notebook.run(2)
+    view = notebook.view("playground")
+    view.get_by_role("button", name="Write").click()
+    page.wait_for_function(
+        """() => { const n = document.querySelectorAll('[data-model=gpt] .cg-char').length;
+                   return 90 < n && n < 500; }""",
+        timeout=PATIENCE,
+    )
+    assert view.get_attribute("data-writing") == "true"
+    notebook.restart()
+    ended(notebook, view)
+    assert view.get_attribute("data-writing") == "false"
+    assert view.locator(".cg-status").text_content() == ""
+    assert view.locator('[data-model="gpt"] .cg-char').count() > len(TEXT) + 5
+    view.locator(f'[data-model="gpt"] [data-at="{len(TEXT) + 3}"]').hover()
+    assert 0 < number(view.locator('[data-model="gpt"] .cg-p')) <= 1
+    view.scroll_into_view_if_needed()
+    notebook.keep("restarted_writing")
+    checked(notebook, view)
+
+
+def test_two_displays_of_one_view_agree(open_notebook):
+    twice = "from IPython.display import display\nview = {}\ndisplay(view)\ndisplay(view)"
+    notebook = open_notebook("twice", SETUP, *(twice.format(made) for made in VIEWS.values()))
+    page = notebook.page
+
+    def both(name):
+        notebook.view(name)
+        found = page.locator(f'.cg-view[aria-label="{name}"][data-ready]')
+        found.nth(1).wait_for(timeout=PATIENCE)
+        found.first.scroll_into_view_if_needed()
+        return found.first, found.nth(1)
+
+    def agree(*displays, least=3):
+        first, second = page.evaluate(STATE, [shown.element_handle() for shown in displays])
+        assert first == second and len(first) >= least
+        return first
+
+    def typed(one, other):
+        """What is typed in the middle stays where it is typed, and is at once in the other."""
+        box = one.locator("textarea")
+        box.focus()
+        box.evaluate("node => node.setSelectionRange(3, 3)")
+        for letter in "abc":
+            page.keyboard.type(letter)
+            assert other.locator("textarea").input_value() == box.input_value()
+        assert box.evaluate("node => node.selectionStart") == 6
+        assert box.evaluate("node => node === document.activeElement")
+
+    # Typing, knock-outs, the weight, on either display, and in quick succession on both.
+    one, other = both("branch explorer")
+    agree(one, other)
+    for here, there in ((one, other), (other, one)):
+        typed(here, there)
+        here.get_by_label("knock out branches.second.1", exact=True).click()
+        agree(here, there)
+        here.get_by_label("w (the first branch's weight)").focus()
+        page.keyboard.press("ArrowLeft")
+        agree(here, there)
+    one.get_by_label("knock out branches.first.0.heads.0", exact=True).click()
+    other.get_by_label("knock out branches.first.1.heads.0", exact=True).click()
+    for display in (one, other):
+        notebook.settled(display)
+    state = agree(one, other)
+    assert sum("knock out" in line and "true" in line for line in state) == 2
+    losses = {display.locator(".cg-loss").text_content() for display in (one, other)}
+    assert len(losses) == 1
+    # A third, as JupyterLab's menu makes one, shows the state as it is.
+    one.dispatch_event("contextmenu", {"clientX": 400, "clientY": 300, "button": 2})
+    page.locator(".lm-Menu-itemLabel", has_text="Create New View for").first.click()
+    third = page.locator('.jp-LinkedOutputView .cg-view[aria-label="branch explorer"]').first
+    third.and_(page.locator("[data-ready]")).wait_for(timeout=PATIENCE)
+    agree(third, one)
+    notebook.keep("twice_branches")
+    third.get_by_label("knock out branches.second", exact=True).click()
+    agree(third, one)
+    agree(third, other)
+    page.locator(".lm-TabBar-tab.lm-mod-current .lm-TabBar-tabCloseIcon").last.click()
+    third.wait_for(state="detached")
+    notebook.settled(one)  # the answer reaches those that are left
+    agree(one, other)
+    checked(notebook, one)
+
+    one, other = both("attention explorer")
+    typed(one, other)
+    other.locator('[data-head="blocks.2 1"]').click()
+    one.get_by_label("hide weights below").focus()
+    page.keyboard.press("ArrowRight")
+    assert any("0.01" in line for line in agree(one, other))
+    notebook.settled(other)
+    assert one.locator(".cg-map").count() == 1
+    head = one.locator('[data-head="blocks.2 1"]')
+    assert head.get_attribute("aria-pressed") == "true"
+    assert "blocks.2, head 1" in other.locator(".cg-map canvas").get_attribute("aria-label")
+    agree(one, other)
+
+    one, other = both("dimension explorer")
+    typed(other, one)
+    one.locator('[data-kind="0"]').click()
+    other.get_by_label("stage", exact=True).focus()
+    page.keyboard.press("ArrowRight")
+    agree(one, other)
+    one.get_by_role("button", name="play").click()
+    seen = set()
+    for _ in range(8):
+        page.wait_for_timeout(450)
+        seen.add(agree(one, other)[0])
+    assert len(seen) in (3, 4, 5)  # every 1.2 seconds, not twice
+    other.get_by_role("button", name="pause").click()
+    stood = agree(one, other)
+    page.wait_for_timeout(1500)
+    assert agree(one, other) == stood
+
+    # The playground: settings, the text, writing and Stop from the other one.
+    one, other = both("playground")
+    typed(one, other)
+    other.get_by_label("temperature", exact=True).focus()
+    page.keyboard.press("ArrowLeft")
+    one.get_by_label("seed").fill("7")
+    agree(one, other)
+    other.get_by_role("button", name="Write").click()
+    agree(one, other)
+    for display in (one, other):
+        display.and_(page.locator('[data-writing="false"]')).wait_for(timeout=PATIENCE)
+    state = agree(one, other)
+    assert "seed 7 " in state and " written " in state
+    one.get_by_role("button", name="Write").click()
+    one.get_by_label("top-p", exact=True).focus()
+    page.keyboard.press("ArrowLeft")  # for the next run, not for this one
+    other.get_by_role("button", name="Stop").click()
+    assert " stopped " in agree(one, other)
+    page.wait_for_timeout(1500)
+    agree(one, other)
+    notebook.keep("twice_playground")
+    checked(notebook, one)
+    checked(notebook, other)
+
+
 def test_hostile_and_endless_text_in_the_dark_theme(open_notebook):
     notebook = open_notebook("hostile", SETUP, *VIEWS.values(), dark=True)
 
@@ -498,6 +752,10 @@ const panel = document.querySelector(".cg-panels");
 new MutationObserver(() => window.lengths.add(panel.querySelectorAll(".cg-char").length))
   .observe(panel, {childList: true, subtree: true});
 """
+# How every control stands; the candidates belong to the character that one display looks at.
+STATE = """views => views.map((view) => [...view.querySelectorAll(
+  "input, textarea, output, .cg-status, button:not(.cg-candidates *)",
+)].map((node) => [node.ariaLabel, node.value || node.textContent, node.ariaPressed].join(" ")))"""
 PASTE = "(box, text) => { box.value = text; box.dispatchEvent(new Event('input')); }"
 START = """
 window.began = performance.now();
