@@ -2,37 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 from bank import EXIT, FIRST, FULL, LOOP, LOUD, MUTANTS, READS_THE_TESTS
-from nbgrader.api import Gradebook
-
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "tools" / "assignments.py"
-SOURCE = ROOT / "notebooks" / "assignments" / "source"
-MARKS = ("### BEGIN SOLUTION", "### END SOLUTION", "### BEGIN HIDDEN TESTS", "### END HIDDEN TESTS")
-
-
-def read(path: Path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
-
-
-def by_id(notebook: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
-    return {
-        cell.metadata.nbgrader.grade_id: cell
-        for cell in notebook.cells
-        if "nbgrader" in cell.metadata
-    }
-
-
-def tool(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=1800)
+from handed_in import MARKS, SOURCE, by_id, changed, give_by_hand, read, solved, tool
 
 
 @pytest.fixture(scope="module")
@@ -41,28 +17,6 @@ def released(tmp_path_factory) -> Path:
     done = tool("release", "--out", out)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
-
-
-def solved(out: Path, name: str) -> nbformat.NotebookNode:
-    """A student's notebook with every task solved, made from what students get."""
-    notebook = read(out / "course" / "release" / name / f"{name}.ipynb")
-    source = by_id(read(SOURCE / name / f"{name}.ipynb"))
-    for grade_id, cell in by_id(notebook).items():
-        if cell.metadata.nbgrader.solution:
-            lines = source[grade_id].source.split("\n")
-            cell.source = "\n".join(line for line in lines if line.strip() not in MARKS)
-    return notebook
-
-
-def changed(notebook, mutant):
-    cells = by_id(notebook)
-    for grade_id, change in mutant.items():
-        if isinstance(change, tuple):
-            old, new = change
-            assert old in cells[grade_id].source, (grade_id, old)
-            change = cells[grade_id].source.replace(old, new)
-        cells[grade_id].source = change
-    return notebook
 
 
 def hostile(out: Path, name: str) -> dict[str, tuple[nbformat.NotebookNode, int]]:
@@ -125,7 +79,7 @@ def test_every_submission_gets_its_points(name, released, tmp_path):
     out = tmp_path / "out"
     done = tool("grade", folder, "--out", out, "--timeout", 10)
     assert done.returncode == 0, done.stdout + done.stderr
-    table = pd.read_csv(out / "grades.csv", dtype={"problem": str}).set_index("student_id")
+    table = pd.read_csv(out / "grades.csv", dtype={"problem": str}).set_index("student")
     wanted = {
         title.replace(" ", "_").replace("'", ""): points for title, (_, points) in given.items()
     }
@@ -135,7 +89,7 @@ def test_every_submission_gets_its_points(name, released, tmp_path):
     said = set(table.index[table["problem"].notna()])
     assert said == {"no_notebook", "something_else", "exits_the_kernel"}, table["problem"].to_dict()
     for key in set(wanted) - said:
-        assert list((out / "course" / "feedback" / key / name).glob("*.html")), key
+        assert list((out / "feedback" / key).glob(f"{name}.html")), key
     reads = {"yes"} if name == "4_compression" else set()
     assert set(table.loc[["solution"], "to read"].dropna()) == reads
 
@@ -158,11 +112,11 @@ def test_graded_again_the_newer_submission_counts(released, tmp_path):
             nbformat.write(notebook, place / "work.ipynb")
         done = tool("grade", tmp_path / "handed in", "--out", tmp_path / "out", "--timeout", 5)
         assert done.returncode == 0, done.stdout + done.stderr
-    table = pd.read_csv(tmp_path / "out" / "grades.csv").set_index("student_id")
+    table = pd.read_csv(tmp_path / "out" / "grades.csv").set_index("student")
     assert table["score"].to_dict() == {student: points for student, (_, points) in given.items()}
     assert "DeadKernelError" in table.loc["broken", "problem"]
-    feedback = tmp_path / "out" / "course" / "feedback"
-    assert {path.parents[1].name for path in feedback.rglob("*.html")} == {"better", "worse"}
+    feedback = tmp_path / "out" / "feedback"
+    assert {path.parent.name for path in feedback.rglob("*.html")} == {"better", "worse"}
 
 
 @pytest.mark.slow
@@ -183,7 +137,7 @@ def test_nobody_is_forgotten_and_points_by_hand_stay(released, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Warning" not in done.stderr
         table = pd.read_csv(out / "grades.csv", keep_default_na=False)
-        return table.set_index("student_id")
+        return table.set_index("student")
 
     table = graded(first)
     assert table["score"].to_dict() == {
@@ -195,15 +149,7 @@ def test_nobody_is_forgotten_and_points_by_hand_stay(released, tmp_path):
     assert "died" in table.loc["rae", "problem"] or "Dead" in table.loc["rae", "problem"]
     assert table["to read"].to_dict() == dict.fromkeys(table.index, "") | {"lea": "yes"}
 
-    with Gradebook(f"sqlite:///{out / 'gradebook.db'}") as gradebook:
-        (text,) = [
-            grade
-            for notebook in gradebook.find_submission("4_compression", "lea").notebooks
-            for grade in notebook.grades
-            if grade.name == "words"
-        ]
-        text.manual_score, text.needs_manual_grade = 5, False
-        gradebook.db.commit()
+    give_by_hand(out, "lea", "4_compression", "words", 5)
     (second / "max").mkdir(parents=True)
     nbformat.write(solved(released, "1_characters"), second / "max" / "work.ipynb")
     later = graded(second)  # of another folder: what was said of the others still stands
