@@ -421,10 +421,11 @@ def _as_built(model: Decoder) -> bool:
 
 def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
     """Return a new model of a name, p-gpt-1 as that branch of a p-gpt; None for another name."""
-    if name == LONE_BRANCH:
-        pair = build(ParallelGPT.name, config)
-        return cast(ParallelGPT, pair).only(cast(Branch, branch))
-    return build(name, config) if name in MODELS else None
+    with torch.device("cpu"):
+        if name == LONE_BRANCH:
+            pair = build(ParallelGPT.name, config)
+            return cast(ParallelGPT, pair).only(cast(Branch, branch))
+        return build(name, config) if name in MODELS else None
 
 
 def save(model: Decoder, path: str | Path) -> None:

@@ -320,7 +320,7 @@ def test_it_trains_where_gradients_are_switched_off(corpus, mode):
         same(train(fresh(corpus), corpus, short_run(), progress=False), wanted)
 
 
-def test_another_default_device_or_type_changes_nothing(corpus):
+def test_another_default_device_changes_nothing(corpus, tmp_path):
     ids, config = some_ids(1)[0], short_run(accumulation=2, gradient_clip=1.0)
     models_of = {name: [fresh(corpus, name) for _ in "ab"] for name in ("gpt", "p-gpt", "cc-gpt")}
 
@@ -334,9 +334,12 @@ def test_another_default_device_or_type_changes_nothing(corpus):
         torch.set_default_device("meta")
         try:
             found = everything(other)
+            save(other, tmp_path / "a.safetensors")
+            loaded = load(tmp_path / "a.safetensors")
         finally:
             torch.set_default_device("cpu")
         same(found[0], wanted[0])
+        assert_close(loaded(ids[None]), one(ids[None]), rtol=0, atol=0)
         pd.testing.assert_frame_equal(found[1], wanted[1])
         assert found[2] == wanted[2]
 
