@@ -92,7 +92,12 @@ class Corpus:
         `min_count` times in all become the unknown one.
         """
         min_count = checks.whole("min_count", min_count, least=1)
-        versions = {name: metadata.version(name) for name in PACKAGES.values()}
+        versions = {}
+        for package in PACKAGES.values():
+            try:
+                versions[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                raise ImportError(f"the corpus needs {package}: pip install it") from None
         skipped: Counter[str] = Counter()
 
         def documents() -> Iterator[Document]:

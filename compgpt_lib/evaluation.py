@@ -80,13 +80,23 @@ def flops_per_character(model: Decoder) -> float:
     masked future are computed and so counted.
     """
     is_model(model)
-    model = copy.deepcopy(model).to("meta")  # where attention is explicit: fused is not counted
+    model = _copy(model).to("meta")  # where attention is explicit: fused is not counted
     if isinstance(model, ParallelGPT):
         model.run = kernels.in_turn  # in other threads it would not be counted either
     ids = torch.zeros(1, model.config.context_length, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids)
     return counter.get_total_flops() / ids.numel()
+
+
+def _copy(model: Decoder) -> Decoder:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ValueError(
+            "model cannot be copied: one of its modules keeps a tensor of its last pass; keep "
+            "tensor.detach() there"
+        ) from error
 
 
 def cost_table(config: ModelConfig, names: Sequence[str] = tuple(MODELS)) -> pd.DataFrame:
@@ -127,9 +137,7 @@ def step_seconds(
     batch_size = checks.whole("batch_size", batch_size, least=1)
     repeats = checks.whole("repeats", repeats, least=1)
     warmup = checks.whole("warmup", warmup, least=0)
-    steps = {
-        name: training_step(copy.deepcopy(model), batch_size) for name, model in models.items()
-    }
+    steps = {name: training_step(_copy(model), batch_size) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(warmup + repeats):
         for name, step in steps.items():

@@ -104,9 +104,13 @@ class LivePlot:
 
     def __init__(self) -> None:
         self._handle: Any = None
+        self._rows = 0
 
     def __call__(self, history: pd.DataFrame) -> None:
-        """Draw the history so far in place of the picture before."""
+        """Draw the history so far in place of the picture before; another run has its own."""
+        if len(history) <= self._rows:
+            self._handle = None
+        self._rows = len(history)
         figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
         for column, color, line in (("train_loss", "#999999", "-"), ("valid_loss", "#000000", "-")):
             axes.plot(history["step"], history[column], line, marker=".", color=color, label=column)

@@ -147,6 +147,11 @@ def _advice(error: BaseException, path: Path) -> str | None:
             "COMPGPT_HOME to one that you may write to"
         )
     wanted = [path] if isinstance(error, FileExistsError) else []  # `path` is to be a folder
+    if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        return (
+            f"the file system of {path.parent} cannot lock files ({error}): choose a folder on "
+            "this machine, or set COMPGPT_HOME to one"
+        )
     if in_the_way := no_folder(*wanted, *path.parents):
         return f"{in_the_way} is a file where a folder is needed for {path}: choose another path"
     if error.errno == errno.ENAMETOOLONG:

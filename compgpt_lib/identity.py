@@ -79,6 +79,8 @@ class _Words:
             yield from self._module(value)
         elif isinstance(value, threading.local):
             yield "threading.local"
+        elif isinstance(value, Tensor) and not value.is_leaf:
+            yield "computed"  # kept from a pass: no setting
         elif isinstance(value, Tensor):
             yield f"tensor {tuple(value.shape)} {value.dtype}"
             if value.device.type != "meta":

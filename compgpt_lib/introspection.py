@@ -71,18 +71,15 @@ def _knock_out(model: Decoder, part: str) -> None:
 
 def _watch(name: str, layer: Any, seen: Trace) -> None:
     """Let a layer write down what it passes on: a block's attention where it looked."""
-    compute = layer.forward
 
-    def watched(x: Tensor, *rest: Any) -> Tensor:
-        output: Tensor = compute(x, *rest)
+    def watched(_: Any, given: Any, output: Tensor) -> None:
         if isinstance(layer, CausalAttention):
-            q, k, _ = layer.split_heads(x)
+            q, k, _ = layer.split_heads(given[0])
             seen.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
         else:
             seen.residual[name] = output[0].cpu()
-        return output
 
-    layer.forward = watched
+    layer.register_forward_hook(watched)  # after the hooks that are there: what is passed on
 
 
 @torch.no_grad()

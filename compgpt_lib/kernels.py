@@ -99,6 +99,8 @@ class _Drop(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: bits have no derivative, a product has
+            return gradient * (mask != 0) / (1 - ctx.p), None, None
         gradient = gradient.contiguous()
         return (
             (gradient.view(mask.dtype) & mask).view(gradient.dtype).mul_(1 / (1 - ctx.p)),
@@ -119,6 +121,12 @@ class Dropout(nn.Dropout):
         return _Drop.apply(x, kept(x, self.p), self.p)
 
 
+def _no_second_derivative(what: str, instead: str) -> None:
+    """Raise RuntimeError where one is asked for: what was saved knows no derivative of its own."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{what} has no second derivative (create_graph): take {instead}")
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -128,7 +136,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
             x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-        loss = torch.zeros((), device=x.device)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        loss = torch.zeros((), device=x.device, dtype=wide)
         # On a CPU the scores of so many rows stay in its cache; a GPU wants few, large products.
         rows = 1024 if device == "cpu" else max(1024, 2**24 // len(weight))
         with torch.autocast(device, enabled=False):
@@ -136,19 +145,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 part = slice(start, start + rows)
                 wanted = targets[part, None]
                 scores = F.linear(x[part], weight, bias)  # (rows, V)
-                p = scores.log_softmax(-1, dtype=torch.float32)
+                p = scores.log_softmax(-1, dtype=wide)
                 loss -= p.gather(1, wanted).sum()
                 if any(ctx.needs_input_grad):
                     p.exp_().scatter_add_(1, wanted, p.new_full(wanted.shape, -1.0))
                     dscores = p.to(scores.dtype)  # of the sum: softmax minus one-hot
                     dx[part] = dscores @ weight
                     dweight += dscores.T @ x[part]
-                    dbias += dscores.sum(0, dtype=torch.float32)
+                    dbias += dscores.sum(0, dtype=wide)
         ctx.save_for_backward(dx, dweight, dbias)
         return loss / ctx.count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        _no_second_derivative("model.loss", "model(ids, targets)[1]")
         return *(saved * (gradient / ctx.count) for saved in ctx.saved_tensors), None
 
 
@@ -195,6 +205,8 @@ class _Threads(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        _no_second_derivative("a p-gpt in threads", "model.run = kernels.in_turn")
+
         def run(graph: tuple[Tensor, Tensor], gradient: Tensor) -> Tensor | None:
             x, output = graph
             output.backward(gradient)
@@ -368,7 +380,8 @@ def share_out(module: Any) -> Any:
     cores = torch.get_num_threads()
     if cores == 1 or any(weight.device.type != "cpu" for weight in module.parameters()):
         return module
-    if type(module) is nn.Linear and module.weight.numel() >= _SharedOut.LEAST:
+    touched = module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
+    if type(module) is nn.Linear and module.weight.numel() >= _SharedOut.LEAST and not touched:
         return _SharedOut(module, cores)
     shared = copy.copy(module)
     shared._modules = {name: share_out(part) for name, part in module._modules.items()}

@@ -28,7 +28,13 @@ from compgpt_lib.models import build
 
 def show_source(*things: object) -> None:
     """Display the source of functions, methods or classes as it stands in the library."""
-    parts = [textwrap.dedent(inspect.getsource(thing)) for thing in things]  # type: ignore[arg-type]
+    try:
+        parts = [textwrap.dedent(inspect.getsource(thing)) for thing in things]  # type: ignore[arg-type]
+    except OSError as error:  # Python finds no class of a notebook, only its methods
+        raise ValueError(
+            "things must be of the library, or functions: the source of your class is in the cell "
+            "where you wrote it"
+        ) from error
     display(Markdown("```python\n" + "\n\n".join(parts).rstrip() + "\n```"))
 
 
@@ -66,15 +72,22 @@ def _readable(value: Any) -> str:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, str) and isinstance(b, str):
-        return a == b
+    if isinstance(a, str) or isinstance(b, str):
+        return isinstance(a, str) and isinstance(b, str) and a == b
     if isinstance(b, tuple):
         return isinstance(a, tuple | list) and len(a) == len(b) and all(map(_same, a, b))
+    if _texts(a) or _texts(b):
+        return _texts(a) and _texts(b) and [*a] == [*b]
     try:
         a, b = (np.asarray(x.detach() if isinstance(x, Tensor) else x, float) for x in (a, b))
-    except (TypeError, ValueError, RuntimeError):  # not numbers: a list of characters, or nonsense
-        return isinstance(a, list) and isinstance(b, list) and [*map(str, a)] == [*map(str, b)]
+    except (TypeError, ValueError, RuntimeError):  # no numbers
+        return False
     return a.shape == b.shape and bool(np.allclose(a, b, atol=1e-5, equal_nan=True))
+
+
+def _texts(value: Any) -> bool:
+    """Say whether a value is a list with a text in it: "1" is no number."""
+    return isinstance(value, list | tuple) and any(isinstance(part, str) for part in value)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Decoder(nn.Module):
     def _plain_head(self) -> bool:
         """Say whether `forward` and the head are still those that `loss` stands for."""
         own = type(self).forward is Decoder.forward and "forward" not in self.__dict__
-        hooked = self.head._forward_hooks or self.head._forward_pre_hooks
+        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (self, self.head))
         linear = type(self.head) is nn.Linear and "forward" not in self.head.__dict__
         return own and linear and self.head.bias is not None and not hooked
 
@@ -174,6 +174,7 @@ class Decoder(nn.Module):
 def _apart(module: Any) -> Any:
     own = copy.copy(module)
     own._modules = {name: part and _apart(part) for name, part in module._modules.items()}
+    own._forward_hooks = copy.copy(module._forward_hooks)  # so that `trace` may add its own
     own.training = False
     return own
 
@@ -393,6 +394,20 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
             f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
         ) from error
     return tensors, about
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Return the description in a file that `write_safetensors` wrote, without its tensors.
+
+    Raises ValueError for a file that is gone or has none.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        about = json.loads(header["__metadata__"]["compgpt"])
+    except (OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path} has no description by compgpt ({error})") from error
+    return cast(dict[str, Any], about)
 
 
 def is_model(model: Any) -> None:

@@ -11,17 +11,18 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -35,12 +36,15 @@ from compgpt_lib.models import (
     Decoder,
     describe,
     is_model,
+    read_about,
     read_safetensors,
     tied,
     write_safetensors,
 )
 
 CHECKPOINT = "checkpoint.safetensors"
+# Of each model that `train` left, its weights and its run: to train it again is to go on.
+_LEFT: WeakKeyDictionary[Decoder, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
 LOOP = 1  # raise it when the loop gives other numbers for the same model, text and settings
 HISTORY = [
     "step",
@@ -169,19 +173,28 @@ def _check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
 
 
 def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return describe(model) | {
+    weights = _weights(model)
+    about = describe(model) | {
         "loop": LOOP,
         "code": code_of(model)[:16],
-        "initial weights": weights.hexdigest()[:16],
+        "initial weights": weights,
         "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
         "tied": tied(model.state_dict()),
         "corpus": corpus.manifest["sha256"] | {"vocabulary": corpus.tokenizer.fingerprint},
         "train": config.as_dict(),
     }
+    left, begun = _LEFT.get(model, ("", {}))
+    if left == weights and begun | {"initial weights": weights} == about:
+        return begun
+    return about
+
+
+def _weights(model: Decoder) -> str:
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return weights.hexdigest()[:16]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -206,7 +219,11 @@ def _accelerator(precision: str) -> Accelerator:
             f'precision "fp16" needs a CUDA GPU, but the device is {device}; '
             'use precision="auto" (or "bf16", "fp32")'
         )
-    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    # Accelerate keeps both for the whole process, and reads the first from the environment, too.
+    accelerator.gradient_accumulation_steps = 1  # `train` divides by itself
+    accelerator.sync_gradients = True  # or no step is taken after a loop left half-way
+    return accelerator
 
 
 def _write(
@@ -272,8 +289,28 @@ def mean_loss(
     return float(total) / len(x)
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave the process as it was: torch's random numbers and modes, what Accelerate shares.
+
+    A learner draws numbers and has an Accelerator, too.
+    """
+    shared = [AcceleratorState._shared_state, GradientState._shared_state]
+    before = [
+        {key: dict(value) if isinstance(value, dict) else value for key, value in state.items()}
+        for state in shared
+    ]
+    devices = [torch.cuda.current_device()] if default_device().type == "cuda" else []
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        for state, kept in zip(shared, before, strict=True):
+            state.clear()
+            state.update(kept)
+
+
+@_undisturbed()
 def train(
     model: Decoder,
     corpus: Corpus,
@@ -326,8 +363,15 @@ def train(
         now.running = float(running)
         if accelerator.scaler is not None:
             now.scaler = accelerator.scaler.state_dict()
-        if path is not None and main:
-            _write(path, model, bare_optimizer, identity | {"progress": asdict(now)})
+        if path is None or not main:
+            return
+        if path.exists():  # another notebook may train the same and be further
+            with suppress(ValueError):
+                there = read_about(path)
+                further = there.get("progress", {}).get("step", 0) > now.step
+                if further and all(there.get(key) == identity[key] for key in identity):
+                    return
+        _write(path, model, bare_optimizer, identity | {"progress": asdict(now)})
 
     bar = tqdm(
         total=config.steps,
@@ -428,12 +472,17 @@ def train(
     except KeyboardInterrupt:
         if started is not None:
             now.seconds += time.perf_counter() - started
-        bar.write(f"stopped at step {now.step} of {config.steps}: the model keeps what it learned")
+        again = "" if path is None else "; run the cell again to go on"
+        bar.write(
+            f"stopped at step {now.step} of {config.steps}: the model keeps what it learned{again}"
+        )
         healthy = all(weight.isfinite().all() for weight in model.parameters())
         if healthy and not updating:  # or the checkpoint before stays the last good state
             checkpoint()
     finally:
         bar.close()
         model.eval()
+        if path is not None:
+            _LEFT[model] = _weights(model), identity
     finished = now.step == config.steps and not now.since_row
     return Run(model, pd.DataFrame(now.rows, columns=HISTORY), finished)

@@ -3,6 +3,7 @@
 import ast
 import html
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import nbformat
 import pytest
 from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from papermill.parameterize import parameterize_path
 from typer.testing import CliRunner
 
 pytestmark = pytest.mark.slow
@@ -157,3 +159,40 @@ def test_what_pytest_collects_by_itself(option):
     expected = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/[0-9]*.ipynb")}
     assert {name for name in found if name.endswith(".ipynb")} == (expected if option else set())
     assert any(name.startswith("tests/assignments/") for name in found)
+
+
+def test_a_path_with_braces_is_no_pattern_of_papermills(tmp_path):
+    path = chapters.literal(tmp_path / "runs {preset} {x}")
+    assert parameterize_path(path, {"preset": "smoke"}) == str(tmp_path / "runs {preset} {x}")
+
+
+SETUP_RUN = """
+import importlib.util, sys
+asked = []
+importlib.util.find_spec = lambda name: None
+{cell}
+print(source)
+"""
+
+
+def test_the_newest_wheel_is_installed_under_its_own_name(tmp_path):
+    """Beside the notebook or in Drive, however often it was uploaded."""
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    wheels = [
+        tmp_path / "compgpt-0.9.0-py3-none-any.whl",
+        drive / "compgpt-0.2.0-py3-none-any.whl",
+        tmp_path / "compgpt-0.10.0-py3-none-any (1).whl",
+    ]
+    cell = chapters.setup_cell("").replace("/content/drive/MyDrive/compgpt", str(drive))
+    cell = re.sub(r"%pip.*", "pass", cell)
+    for age, wheel in enumerate(wheels):
+        wheel.write_bytes(wheel.name.encode())
+        os.utime(wheel, (1_000_000 + age, 1_000_000 + age))
+        done = subprocess.run(
+            [sys.executable, "-c", SETUP_RUN.format(cell=cell)],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        found = Path(done.stdout.strip())
+        assert found.name == wheel.name.replace(" (1)", "")
+        assert found.read_bytes() == wheel.name.encode()

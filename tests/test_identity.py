@@ -17,10 +17,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from compgpt_lib import models, training
+from compgpt_lib.evaluation import flops_per_character, step_seconds
 from compgpt_lib.generation import generate
 from compgpt_lib.identity import code_of
 from compgpt_lib.introspection import trace
-from compgpt_lib.measures import head_patterns
+from compgpt_lib.kernels import Dropout
+from compgpt_lib.measures import head_patterns, logit_lens
 from compgpt_lib.models import load, save
 from compgpt_lib.training import CHECKPOINT, run_folder, train
 
@@ -379,3 +381,68 @@ def test_odd_things_in_a_model_have_an_identity_too(corpus):
 
     assert code_of(model()) == code_of(model()) != code_of(fresh(corpus))
     assert training.run_folder(model(), corpus, short_run())
+
+
+def test_hooks_of_the_learners_are_seen_by_all_that_looks(corpus):
+    """Traced, scored, written with a cache: what a hook changes is changed in each of them."""
+    ids, targets = some_ids(), some_ids(seed=1)
+    silent = tiny_model("gpt")
+    silent.blocks[3].register_forward_hook(lambda block, inputs, output: torch.zeros_like(output))
+    seen = trace(silent, ids[0])
+    assert (seen.residual["blocks.3"] == 0).all()
+    assert_close(seen.logits, silent(ids)[0])
+    assert_close(logit_lens(silent, seen)["blocks.3"], seen.logits)
+    hooked = tiny_model("gpt")
+    hooked.register_forward_hook(lambda model, inputs, output: (output[0], output[1] * 2)
+                                 if isinstance(output, tuple) else output)  # fmt: skip
+    assert_close(hooked.loss(ids, targets), hooked(ids, targets)[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        large = tiny_model("gpt", d_model=256, n_layers=2)
+        calls = []
+        large.blocks[0].feed_forward[0].register_forward_hook(
+            lambda layer, inputs, output: calls.append(len(output)) or output * 0
+        )
+        texts = []
+        for cached in (True, False):
+            calls.clear()
+            texts.append(written(large, ids[0, :3], cached))
+            assert len(calls) == 10
+        assert texts[0] == texts[1]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_second_derivatives_are_right_or_refused():
+    drop = Dropout(0.5)
+    x = torch.ones(4096, requires_grad=True)
+    torch.manual_seed(0)
+    y = drop(x * x)
+    (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert_close(second, 12 * x.square() * (y > 0) * 4)
+    model, ids = tiny_model("gpt").double(), some_ids()
+    loss = model.loss(ids, ids)
+    assert loss.dtype == torch.float64
+    assert_close(loss, model(ids, ids)[1], rtol=1e-12, atol=0)
+    with pytest.raises(RuntimeError, match=r"no second derivative.*model\(ids, targets\)\[1\]"):
+        torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+
+
+def test_a_tensor_that_a_module_keeps_is_no_setting_and_is_named(corpus):
+    class Keeps(nn.Module):
+        def forward(self, x):
+            self.last = x * 2
+            return x
+
+    model = fresh(corpus)
+    model.blocks[0].feed_forward[1] = nn.Sequential(nn.GELU(), Keeps())
+    names = set()
+    for _ in range(3):
+        model(torch.zeros(1, 4, dtype=torch.long))
+        names.add(code_of(model))
+    assert len(names) == 1
+    for look in (flops_per_character, lambda model: step_seconds({"gpt": model})):
+        with pytest.raises(ValueError, match=r"of its last pass; keep tensor.detach"):
+            look(model)

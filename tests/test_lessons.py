@@ -206,3 +206,21 @@ def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
     scope = dict(vars(lessons))
     exec(code, scope)
     assert EXERCISES[name].verdict(scope[EXERCISES[name].solution.__name__]) == (True, "Right.")
+
+
+def test_texts_are_no_numbers():
+    for name in ("block_parameters", "encode"):
+        exercise = EXERCISES[name]
+
+        def said(*given, solution=exercise.solution):
+            answer = solution(*given)
+            return [*map(str, answer)] if isinstance(answer, list | np.ndarray) else str(answer)
+
+        assert exercise.verdict(exercise.solution)[0] and not exercise.verdict(said)[0]
+
+
+def test_the_source_of_a_class_in_a_notebook_is_where_it_was_written():
+    namespace = {"__name__": "__main__"}
+    exec("class Mine:\n    pass", namespace)
+    with pytest.raises(ValueError, match="the source of your class is in the cell"):
+        lessons.show_source(namespace["Mine"])

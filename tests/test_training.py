@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import NAMES, short_run
 from torch.testing import assert_close
 
@@ -483,3 +484,82 @@ def test_a_text_shorter_than_the_context_is_refused(tmp_path):
     short = Corpus.from_files(tmp_path)
     with pytest.raises(ValueError, match="a window takes context_length \\+ 1 = 17"):
         train(fresh(short), short, short_run(), progress=False)
+
+
+def test_the_cell_of_a_stopped_run_goes_on_and_that_of_a_finished_one_returns(
+    corpus, tmp_path, monkeypatch
+):
+    """The model is the one that was trained: its run is found again, not a new one begun."""
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path))
+    config = short_run(steps=8)
+    unbroken = train(fresh(corpus), corpus, config, progress=False)
+    model = fresh(corpus)
+
+    def cell():
+        return train(
+            model, corpus, config, training.run_folder(model, corpus, config), progress=False
+        )
+
+    with monkeypatch.context() as patch:
+        stop = Stop(5, Corpus.batch)
+        patch.setattr(Corpus, "batch", lambda *args: stop(*args))
+        assert not cell().finished
+    same(cell(), unbroken)
+    with monkeypatch.context() as patch:
+        patch.setattr(Corpus, "batch", lambda *_: pytest.fail("it trained again"))
+        same(cell(), unbroken)
+    assert len(list((tmp_path / "runs" / "checkpoints").iterdir())) == 1
+    further = short_run(steps=10)  # other settings: from what it has learned, another run
+    other = training.run_folder(model, corpus, further)
+    assert other != training.run_folder(model, corpus, config)
+    model.head.bias.data += 1
+    assert training.run_folder(model, corpus, config) != training.run_folder(
+        unbroken.model, corpus, config
+    )
+
+
+def test_a_run_is_not_overwritten_by_one_that_is_less_far(corpus, tmp_path, monkeypatch):
+    """Two notebooks train the same: the first is done while the second is at step 4 of 8."""
+    config = short_run(steps=8)
+    done = []
+
+    def meanwhile(history):
+        if len(history) == 2 and not done:
+            done.append(True)
+            (tmp_path / CHECKPOINT).rename(tmp_path / "kept")
+            train(fresh(corpus), corpus, config, tmp_path, progress=False)
+            (tmp_path / "kept").unlink()
+            raise KeyboardInterrupt
+
+    assert not train(
+        fresh(corpus), corpus, config, tmp_path, watch=meanwhile, progress=False
+    ).finished
+    monkeypatch.setattr(Corpus, "batch", lambda *_: pytest.fail("the finished run is lost"))
+    assert train(fresh(corpus), corpus, config, tmp_path, progress=False).finished
+
+
+def test_an_accelerator_of_the_learners_and_ours_leave_each_other_alone(corpus, monkeypatch):
+    wanted = train(fresh(corpus), corpus, short_run(gradient_clip=1.0), progress=False)
+    own = Accelerator(gradient_accumulation_steps=4)
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    layer = torch.nn.Linear(2, 2)
+    model, optimizer = own.prepare(layer, torch.optim.SGD(layer.parameters()))
+    for _ in range(2):  # left half-way: no gradient was to be applied yet
+        with own.accumulate(model):
+            own.backward(model(torch.ones(1, 2)).sum())
+            optimizer.step()
+    assert not own.sync_gradients
+    same(train(fresh(corpus), corpus, short_run(gradient_clip=1.0), progress=False), wanted)
+    assert own.gradient_accumulation_steps == 4 and not own.sync_gradients
+    assert own.mixed_precision == "no"
+
+
+def test_training_leaves_the_learners_random_numbers_alone(corpus):
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    drawn = []
+    for seed in range(3):
+        train(build("gpt", fresh(corpus).config, seed), corpus, short_run(), progress=False)
+        drawn.append(torch.rand(1))
+    assert torch.equal(torch.cat(drawn), wanted)

@@ -23,7 +23,7 @@ import pandas as pd
 import papermill
 import typer
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from compgpt_lib.config import home
@@ -37,15 +37,22 @@ QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = """\
 # Set-up: nothing to do where the kit is installed. On Colab and the like it is installed from the
-# wheel beside this notebook; what is there already stays as it is, torch too.
+# newest wheel beside this notebook or in your Drive; packages you already have are left alone.
 import importlib.util
+import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 if importlib.util.find_spec("compgpt_lib") is None:
     places = [Path(), Path("/content"), Path("/content/drive/MyDrive/compgpt")]
-    found = [str(path) for place in places for path in sorted(place.glob("compgpt-*.whl"))]
-    source = found[-1] if found else "ADDRESS"
+    wheels = [path for place in places for path in place.glob("compgpt-*.whl")]
+    source = "ADDRESS"
+    if wheels:  # the newest, under its own name: a second upload is called "... (1).whl"
+        newest = max(wheels, key=lambda path: path.stat().st_mtime)
+        source = Path(tempfile.mkdtemp(), re.sub(r" ?\\(\\d+\\)", "", newest.name))
+        shutil.copy(newest, source)
     assert source, "no compgpt-*.whl here: unpack compgpt-colab.zip, upload its wheel, run again"
     %pip install --quiet --no-deps {source} rapidfuzz
 if "google.colab" in sys.modules:  # its own widgets are on by default, those of others are not
@@ -75,9 +82,14 @@ def chapters(only: str = "") -> list[Path]:
     if not found:
         raise typer.BadParameter(f"no chapter {only or 'at all'} in {NOTEBOOKS}")
     for path in found:
-        if "preset" not in papermill.inspect_notebook(str(path)):
+        if "preset" not in papermill.inspect_notebook(literal(path)):
             raise typer.BadParameter(f"{path.name} has no cell tagged `parameters` with a preset")
     return found
+
+
+def literal(path: Path) -> str:
+    """Return a path for papermill, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def title(notebook: Any) -> str:
@@ -185,9 +197,9 @@ def run(
         began = time.perf_counter()
         try:
             papermill.execute_notebook(
-                str(path),
-                str(copies / path.name),
-                parameters={key: wanted[key] for key in papermill.inspect_notebook(str(path))},
+                literal(path),
+                literal(copies / path.name),
+                parameters={key: wanted[key] for key in papermill.inspect_notebook(literal(path))},
                 cwd=str(NOTEBOOKS),
                 kernel_name="python3",
                 progress_bar=False,
@@ -283,6 +295,10 @@ def save(
             except DeadKernelError:
                 failed += 1
                 print("FAILED  its kernel died (out of memory?)", flush=True)
+                continue
+            except CellTimeoutError:
+                failed += 1
+                print("FAILED  a cell took longer than an hour", flush=True)
                 continue
             seconds = time.perf_counter() - began
             if fresh:  # with runs of before it would look quicker than it is
