@@ -404,7 +404,17 @@ def _rows(
         parts = datasets.load_dataset(kind, data_files=escape(str(local)), streaming=True)
     if part not in parts and not (only and len(parts) == 1):
         raise ValueError(f"{source} has no split {part!r}; it has {', '.join(map(str, parts))}")
-    for row in parts.get(part, next(iter(parts.values()))).take(count):
+    rows = iter(parts.get(part, next(iter(parts.values()))).take(count))
+    for index in range(count):
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # pyarrow's, or one of datasets' own, as the file may be broken
+            raise ValueError(
+                f"{source} cannot be read after its row {index} ({error}): see that it is whole, "
+                "and that its texts are UTF-8"
+            ) from error
         if column not in row:
             raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
         text = row[column]

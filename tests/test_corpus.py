@@ -1,10 +1,13 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -422,3 +425,37 @@ def test_a_home_with_spaces_and_accents(tmp_path, monkeypatch):
     monkeypatch.setenv("COMPGPT_HOME", str(tmp_path / "mon dossier é 文"))
     assert len(Corpus.from_files(write(tmp_path / "code", many())).train)
     assert os.listdir(tmp_path / "mon dossier é 文") == ["data"]
+
+
+@pytest.mark.parametrize(
+    "last", [b'{"content": "half an emoji \\ud83d"}\n', b'{"content": "cut o', b"\xff\xfe\n"]
+)
+def test_a_broken_row_is_named(tmp_path, last):
+    pytest.importorskip("datasets")
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"content": "import pandas"}\n' * 3 + last)
+    with pytest.raises(ValueError, match="rows.jsonl cannot be read after its row"):
+        Corpus.from_huggingface(str(path), str(path), rows=(10, 10))
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch):
+    def version(name):
+        if name == "seaborn":
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    with pytest.raises(ImportError, match="the corpus needs seaborn: pip install it"):
+        Corpus.installed()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_that_cannot_lock_is_named(tmp_path, monkeypatch, code):
+    def acquire(self, *_, **__):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setenv("COMPGPT_HOME", str(tmp_path))
+    monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+    (tmp_path / "a.py").write_text("import pandas\n" * 30)
+    with pytest.raises(OSError, match="cannot lock files.*COMPGPT_HOME"):
+        Corpus.from_files(tmp_path / "a.py")

@@ -151,3 +151,19 @@ def test_a_changed_model_gives_a_changed_diagram():
     assert "conv 3" in figures.diagram(tiny_model("cc-gpt", kernel_size=3)).alt
     alone = figures.diagram(tiny_model("p-gpt").only("second"))
     assert "first branch" not in alone.alt and "second branch" in alone.alt
+
+
+def test_one_live_plot_for_two_runs_draws_each_where_it_is(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, picture):
+            shown.append("updated")
+
+    monkeypatch.setattr(figures, "display", lambda *_, **__: shown.append("new") or Handle())
+    history = pd.DataFrame({"step": [1, 2], "train_loss": [2.0, 1.0], "valid_loss": [2.0, 1.0]})
+    plot = figures.LivePlot()
+    for _ in range(2):
+        plot(history[:1])
+        plot(history)
+    assert shown == ["new", "updated"] * 2

@@ -40,7 +40,7 @@ from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from compgpt_lib.config import home
-from compgpt_lib.files import print_anything, write_text
+from compgpt_lib.files import advising, print_anything, write_text
 
 warnings.filterwarnings("ignore", module="sqlalchemy|nbgrader")  # its queries, not an instructor's
 
@@ -111,7 +111,8 @@ def course(out: Path, timeout: int = 60) -> Iterator[NbGraderAPI]:
     root = out / "course"
     root.mkdir(parents=True, exist_ok=True)
     try:
-        alone = FileLock(out / "grading.lock", timeout=0).acquire()
+        with advising(out / "grading.lock"):
+            alone = FileLock(out / "grading.lock", timeout=0).acquire()
     except Timeout:
         raise typer.BadParameter(
             f"another call of this tool works in {shown(out)}: wait until it has ended, or choose "
