@@ -212,13 +212,15 @@ def _slots(kind: type) -> tuple[str, ...]:
 
 
 @functools.cache
-def _written_here(name: str | None) -> bool:
+def _written_here(name: Any) -> bool:
     """Say whether a module's code counts as it is written: ours, a notebook's, a user's own file.
 
     What an installed package defines is known by its name.
     """
-    if name is None or name.partition(".")[0] == "compgpt_lib":
-        return name in _OURS or name is None
+    if name in (None, "__main__"):  # even where an installed program began: its user's code
+        return True
+    if name.partition(".")[0] == "compgpt_lib":
+        return name in _OURS
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None:  # a notebook, a shell, or built into Python
         return name not in sys.builtin_module_names

@@ -128,6 +128,14 @@ def test_another_change_is_another_run_and_the_same_one_is_found_again(corpus, o
     assert (folders[0] == folders[2]) == (one == other)
 
 
+def test_one_line_in_a_cell_is_another_run(corpus):
+    folders = {
+        run_folder(changed(corpus, {"subclass": choice}), corpus, short_run())
+        for choice in ((1.0, ""), (1.0, "+ x"), (1.0, "- x"), (0.5, ""))
+    }
+    assert len(folders) == 4
+
+
 def test_words_in_code_change_nothing(corpus):
     folders = set()
     for words in ("one", "two\n        # three lines down"):
