@@ -7,14 +7,9 @@ replaces. Letters: B batch, T time, d width, V vocabulary, n what is computed at
 from __future__ import annotations
 
 import copy
-import ctypes
-import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,48 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compgpt_lib import cores
 
-def _share_cores() -> None:
-    """Let idle threads of OpenMP give up their core after microseconds, not milliseconds.
-
-    They wait for work by spinning. Where another program computes on the same cores, the thread
-    that they wait for is not running, and a step of training takes up to 40 times as long.
-    """
-    libraries = {*(Path(torch.__file__).parent / "lib").glob("lib*omp*.d*")}  # macOS, Windows
-    with suppress(OSError):  # no Linux
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-        libraries |= {Path(line.split(maxsplit=5)[-1]) for line in lines if "omp" in line}
-    for path in libraries:
-        if not re.match(r"lib(gomp|i?omp)", path.name):
-            continue
-        with suppress(OSError, AttributeError):
-            library = ctypes.CDLL(str(path))
-            if path.name.startswith("libgomp"):
-                _more_threads_than_cores(library)
-            else:
-                library.kmp_set_blocktime(1)  # milliseconds; of Intel's and LLVM's OpenMP
-
-
-def _more_threads_than_cores(libgomp: ctypes.CDLL) -> None:
-    """Start threads that sleep for good: with more of them than cores, libgomp spins briefly.
-
-    Its variable GOMP_SPINCOUNT does the same, but counts only if it was set before torch came.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    team = max(2, (cores or 1) - torch.get_num_threads() + 2)  # beside those that torch starts
-    ready = threading.Event()
-
-    def sleep() -> None:
-        nothing = ctypes.cast(libgomp.omp_get_thread_num, ctypes.c_void_p)
-        libgomp.GOMP_parallel(nothing, None, ctypes.c_uint(team), 0)
-        ready.set()
-        threading.Event().wait()  # the threads stay as long as the one that started them
-
-    threading.Thread(target=sleep, name="more threads than cores", daemon=True).start()
-    ready.wait()
-
-
-_share_cores()
+cores.watch()
 _own = threading.local()  # a thread that draws bits beside others has a generator of its own
 
 
