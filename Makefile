@@ -26,7 +26,7 @@ help: ## show the targets
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
-	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins $(PINS) || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv, then name a Python that has one (make run TORCH=installed PYTHON=/path/of/python), or leave TORCH out"; exit 1; })
+	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins $(PINS) || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
 	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $$(grep '^torch==' constraints.txt))
 	@$(PIP) -c $(PINS) -e '.[lab,data,course,test]'
 	@touch .venv/.stamp

@@ -59,6 +59,7 @@ def test_torch_without_cuda_or_the_one_that_is_there(tmp_path):
     def planned(*variables: str) -> list[str]:
         command = ["make", "-n", "lint", "PYTHON=python3", *variables]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        subprocess.run(["sh", "-n"], input=done.stdout, text=True, check=True)  # a shell's words
         return done.stdout.splitlines()
 
     usual, cpu, installed = planned(), planned("TORCH=cpu"), planned("TORCH=installed")
