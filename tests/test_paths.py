@@ -71,7 +71,7 @@ def test_what_no_file_can_be_called_is_a_plain_error(user, door, bad):
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("given", [None, 3, b"bytes", 1.5, object()], ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("given", [None, 3, b"bytes", 1.5, object()], ids=type)
 def test_what_is_no_path_is_a_type_error_by_name(user, door, given):
     call, name = DOORS[door]
     with pytest.raises(TypeError, match=f"{name} must be a path.*got "):
