@@ -1,11 +1,13 @@
 """What child processes of the fault tests do, until they are killed or end."""
 
 import os
+import threading
 from pathlib import Path
 
 import torch
 from conftest import short_run
 from test_training import fresh
+from tqdm.auto import tqdm
 
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.models import save
@@ -20,6 +22,8 @@ def nothing() -> None:
 def at_home(home: str) -> None:
     os.environ["COMPGPT_HOME"] = home
     torch.set_num_threads(1)
+    # A bar's lock comes with the fork and is one for all: killed with it, a child would stop them.
+    tqdm.set_lock(threading.RLock())
 
 
 def train_to_the_end(home: str, source: str, folder: str, precision: str) -> None:
