@@ -36,7 +36,7 @@ run: .venv/.stamp ## build the corpus, train the four models, run every chapter,
 
 lab: .venv/.stamp ## open JupyterLab at chapter 00, in your own copy of the chapters (work/)
 	@$(BIN)/python tools/chapters.py work
-	@COMPGPT_HOME="$$($(BIN)/python -c 'from compgpt_lib.config import home; print(home())')" \
+	@COMPGPT_HOME="$$($(BIN)/python -c 'from compgpt_lib.support.files import home; print(home())')" \
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m jupyterlab $(ROOTLY) --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/work/00_start_here.ipynb
 
 lint: .venv/.stamp ## style, types, floors, spelling
@@ -52,7 +52,7 @@ check: lint ## lint and unit tests, for every edit (under 3 minutes)
 # Two workers, and one thread in each of their kernels: half as long again for two threads each.
 # The longest files first; no chapter stands before one that trains what it needs, as 07 does.
 LONG := $(foreach number,06 03 04 05 00 07,$(wildcard notebooks/$(number)_*.ipynb))
-SLOW := tests/browser tests/assignments tests/test_colab.py tests/notebooks
+SLOW := tests/browser tests/assignments tests/test_colab.py tests/notebooks tests/fast tests/support tests/teaching tests/widgets
 
 test: check ## everything: check, the stored outputs of the notebooks, slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --nbval --nbval-cell-timeout=1200 $(LONG) $(filter-out $(LONG),$(NOTEBOOKS))

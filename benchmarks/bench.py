@@ -29,16 +29,17 @@ from plain import PlainGPT, stacked_batch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from compgpt_lib import kernels
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, Preset
-from compgpt_lib.corpus import Corpus
 from compgpt_lib.evaluation import flops_per_character
-from compgpt_lib.files import replacing, write_text
+from compgpt_lib.fast.branches import in_threads, in_turn
+from compgpt_lib.fast.rows import share_out
 from compgpt_lib.generation import generate
 from compgpt_lib.layers import Cache, CausalAttention
 from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
+from compgpt_lib.support.devices import native_precision
+from compgpt_lib.support.files import replacing, write_text
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.training import native_precision
 
 FOLDER = Path(__file__).parent
 README = FOLDER.parent / "README.md"
@@ -207,9 +208,9 @@ def laptop(rows: list[Row], preset: Preset, batch: int, repeats: int) -> None:
     rows.append(Row(f"step of p-gpt over gpt's, {named}", ratio, 0.9, True, detail=detail))
 
 
-def branches(preset: Preset, batch: int, repeats: int) -> pd.DataFrame:
+def branch_rows(preset: Preset, batch: int, repeats: int) -> pd.DataFrame:
     """The ways to run p-gpt's branches, as a share of gpt's time: training steps, generation."""
-    ways = {"in turn": kernels.in_turn, "in threads": kernels.in_threads}
+    ways = {"in turn": in_turn, "in threads": in_threads}
     table = {}
     for size, windows in ((preset, batch), ("laptop", batch)):
         config = ModelConfig.preset(size, dropout=0.0)
@@ -224,8 +225,8 @@ def branches(preset: Preset, batch: int, repeats: int) -> pd.DataFrame:
         table[f"{size} step"] = {way: seconds[way] / seconds["gpt"] for way in ways}
         model = build("p-gpt", config).eval()
         assert isinstance(model, ParallelGPT)
-        in_turn = kernels.share_out(model)
-        both = {"gpt": gpt.eval().for_generation(), "in turn": in_turn}
+        one_by_one = share_out(model)
+        both = {"gpt": gpt.eval().for_generation(), "in turn": one_by_one}
         both["side by side"] = model.for_generation()
         works = {name: _forwards(quick, config.context_length) for name, quick in both.items()}
         seconds = turns(works, repeats)
@@ -283,7 +284,7 @@ def writing(rows: list[Row], preset: Preset, repeats: int, goals: bool) -> dict[
 
 
 def text(rows: list[Row], preset: Preset, batch: int, megabytes: float, repeats: int) -> None:
-    corpus = Corpus.installed()
+    corpus = corpora.installed()
     sample = corpus.text("train", 0, int(megabytes * 1e6))
     tokenizer = CharTokenizer.from_text(sample)
     lookup = {character: index for index, character in enumerate(tokenizer.tokens)}
@@ -339,7 +340,7 @@ def importing(rows: list[Row], repeats: int) -> None:
     programs = {
         "torch": "import torch",
         "library": "import compgpt_lib",
-        "models": "from compgpt_lib import corpus, generation, models",
+        "models": "from compgpt_lib import corpora, generation, models",
     }
 
     def run(program: str) -> Work:
@@ -403,7 +404,7 @@ def main(
     importing(rows, max(2, repeats // 2))
     paper_batch(rows, large, max(1, repeats // 3))
     table = pd.DataFrame([row.cells() for row in rows])
-    ways = branches(large, batch, repeats).round(2).fillna("")
+    ways = branch_rows(large, batch, repeats).round(2).fillna("")
     print(table.to_string(index=False))
     print(f"\np-gpt's branches, time over gpt's:\n{ways.to_string()}")
     print(f"\nmeasured in {time.perf_counter() - began:.0f} s")

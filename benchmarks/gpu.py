@@ -15,16 +15,14 @@ import typer
 from measuring import Work, machine, product, synchronise, turns
 from torch import Tensor
 
-from compgpt_lib import kernels
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import flops_per_character, training_step
+from compgpt_lib.fast.branches import Blocks, in_threads, in_turn
 from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
-from compgpt_lib.training import default_device
+from compgpt_lib.support.devices import default_device
 
 
-def in_streams(
-    branches: Sequence[kernels.Blocks], inputs: Sequence[Tensor], cache: Any
-) -> list[Tensor]:
+def in_streams(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) -> list[Tensor]:
     """Run each branch on a CUDA stream of its own."""
     here = torch.cuda.current_stream()
     streams = [torch.cuda.Stream() for _ in inputs]
@@ -33,7 +31,7 @@ def in_streams(
         stream.wait_stream(here)
         x.record_stream(stream)  # its memory is not given away while the branch still reads it
         with torch.cuda.stream(stream):
-            outputs += kernels.in_turn([blocks], [x], cache)
+            outputs += in_turn([blocks], [x], cache)
     for stream, output in zip(streams, outputs, strict=True):
         here.wait_stream(stream)
         output.record_stream(here)
@@ -64,9 +62,7 @@ def main(
     at_once = build("p-gpt", config).to(device)
     assert isinstance(at_once, ParallelGPT)
     # In threads, on CUDA, a branch's backward would wait for ever for the thread that runs ours.
-    way, at_once.run = (
-        ("streams", in_streams) if device.type == "cuda" else ("threads", kernels.in_threads)
-    )
+    way, at_once.run = ("streams", in_streams) if device.type == "cuda" else ("threads", in_threads)
     models[f"p-gpt, in {way}"] = at_once
     steps: dict[str, Work] = {name: training_step(model, batch) for name, model in models.items()}
     if compiled:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compgpt_lib.training import default_device, native_precision
+from compgpt_lib.support.devices import default_device, native_precision
 
 Work = Callable[[], object]
 

@@ -20,11 +20,12 @@ import pandas as pd
 import torch
 import typer
 
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import write_text
 from compgpt_lib.models import ParallelGPT, build
-from compgpt_lib.training import default_device, mean_loss, train
+from compgpt_lib.support.devices import default_device
+from compgpt_lib.support.files import write_text
+from compgpt_lib.training import mean_loss, train
 
 OUT = Path(__file__).resolve().parents[1] / "data" / "studies"
 # The row's name: the model, what is changed of the preset, and what is added to the seed. cc-gpt
@@ -47,7 +48,7 @@ def one(
     trial: str, seed: int, out: Folder = OUT, steps: int = 10_000, windows: Windows = 12_800
 ) -> None:
     """Train one model with one seed and write its rows to a file of its own."""
-    corpus = Corpus.installed()
+    corpus = corpora.installed()
     name, changed, added = TRIALS[trial]
     shape = ModelConfig.preset("paper", vocab_size=len(corpus.tokenizer), **changed)
     config = TrainConfig.preset("paper", steps=steps, seed=seed + added, eval_windows=windows)
@@ -115,7 +116,7 @@ def gather(out: Path) -> None:
     table = table[columns + [name for name in table.columns if name not in columns]]
     table = table.drop(columns="bits_per_character").round(5)
     write_text(out / "paper_size.csv", table.to_csv(index=False))
-    corpus = Corpus.installed()
+    corpus = corpora.installed()
     device = default_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
     about: dict[str, Any] = {

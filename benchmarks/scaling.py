@@ -21,8 +21,8 @@ from measuring import machine
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import flops_per_character, step_seconds
 from compgpt_lib.figures import STYLES
-from compgpt_lib.files import replacing
 from compgpt_lib.models import MODELS, build
+from compgpt_lib.support.files import replacing
 
 FOLDER = Path(__file__).parent
 BASE = dict(vocab_size=128, context_length=128, d_model=128, n_heads=4, n_layers=4, dropout=0.0)

@@ -22,11 +22,12 @@ import torch
 import typer
 from measuring import machine
 
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import replacing
 from compgpt_lib.generation import generate
 from compgpt_lib.models import MODELS, build
+from compgpt_lib.support.files import replacing
 from compgpt_lib.training import train
 
 FOLDER = Path(__file__).parent
@@ -81,7 +82,7 @@ def main(
     write: Annotated[bool, typer.Option(help="draw soak.png")] = False,
 ) -> None:
     """Measure, print, and exit with 1 if memory grew."""
-    corpus = Corpus.installed() if preset == "laptop" else Corpus.from_files(FOLDER)
+    corpus = corpora.installed() if preset == "laptop" else corpora.from_files(FOLDER)
     curves = {
         "minutes": trained(corpus, minutes, preset),
         "generations": written(corpus, generations, preset),

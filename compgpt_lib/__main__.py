@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import print_anything, resolved
+from compgpt_lib.support.files import print_anything, resolved
 
 app = typer.Typer(
     help="Small decoder-only transformers: corpus, training, completion, costs.",
@@ -29,7 +29,7 @@ PresetName = Annotated[str, typer.Option(help="paper, laptop or smoke.")]
 @app.command()
 def corpus(data: Data = "installed") -> None:
     """Build a corpus, or find the one built before, and say what is in it."""
-    built = Corpus.open(data)
+    built = corpora.open_corpus(data)
     print(
         f"{built.name}: {len(built.train):,} + {len(built.valid):,} characters, "
         f"vocabulary {len(built.tokenizer)}, in {built.folder}"
@@ -47,9 +47,9 @@ def train(
     folder: Annotated[Path | None, typer.Option(help="Where checkpoints go.")] = None,
 ) -> None:
     """Train a model, going on from its checkpoint if there is one, and print its history."""
-    from compgpt_lib import models, training
+    from compgpt_lib import models, runs, training
 
-    text = Corpus.open(data)
+    text = corpora.open_corpus(data)
     chosen = {"steps": steps, "precision": precision, "seed": seed}
     config = TrainConfig.preset(
         preset,  # type: ignore[arg-type]
@@ -57,10 +57,10 @@ def train(
     )
     shape = ModelConfig.preset(preset, vocab_size=len(text.tokenizer))  # type: ignore[arg-type]
     new = models.build(model, shape, seed=seed)
-    folder = resolved(folder, "--folder") if folder else training.run_folder(new, text, config)
+    folder = resolved(folder, "--folder") if folder else runs.run_folder(new, text, config)
     run = training.train(new, text, config, folder)
     print(run.history.to_string(index=False))
-    print(f"weights: {folder / training.CHECKPOINT}")
+    print(f"weights: {folder / runs.CHECKPOINT}")
 
 
 @app.command()
@@ -74,12 +74,14 @@ def complete(
     seed: int | None = None,
 ) -> None:
     """Complete a prompt, character by character."""
-    from compgpt_lib import generation, models
+    from compgpt_lib import generation
+    from compgpt_lib.support.tensors import read_safetensors
+    from compgpt_lib.weights import load
 
     weights = resolved(weights, "weights")
-    model = models.load(weights)
-    tokenizer = Corpus.open(data).tokenizer
-    about = models.read_safetensors(weights)[1]
+    model = load(weights)
+    tokenizer = corpora.open_corpus(data).tokenizer
+    about = read_safetensors(weights)[1]
     # Another text's characters have other ids, as many or not: the weights would write nonsense.
     if about.get("corpus", {}).get("vocabulary", tokenizer.fingerprint) != tokenizer.fingerprint:
         raise ValueError(

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import platformdirs
-
-from compgpt_lib import checks
-from compgpt_lib.files import no_folder, resolved
+from compgpt_lib.support import checks
 
 Preset = Literal["paper", "laptop", "smoke"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -19,33 +14,6 @@ Schedule = Literal["constant", "cosine"]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 SCHEDULES = ("constant", "cosine")
-try:
-    _STARTED_IN: Path | None = Path.cwd()
-except FileNotFoundError:  # deleted: only a relative COMPGPT_HOME cannot do without it
-    _STARTED_IN = None
-
-
-def home() -> Path:
-    """Return the folder under which the kit keeps what it builds (corpora, runs).
-
-    It is `$COMPGPT_HOME` where that is set, the checkout where the library runs from one, and the
-    user's cache folder otherwise. A relative value begins where the process was when it imported
-    the library, so that it means one place throughout. Raises ValueError for one that can be no
-    folder.
-    """
-    if chosen := os.environ.get("COMPGPT_HOME"):
-        path = resolved(chosen, "COMPGPT_HOME", start=_STARTED_IN)
-        in_the_way = no_folder(path, *path.parents)
-        _require(
-            in_the_way is None,
-            f"COMPGPT_HOME must be a folder, got {chosen!r}, but {in_the_way} is a file: "
-            "set it to another place, or to nothing for the usual one",
-        )
-        return path
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
-        return checkout
-    return Path(platformdirs.user_cache_dir("compgpt"))
 
 
 def _require(condition: bool, message: str) -> None:

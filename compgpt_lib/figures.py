@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from torch import nn
 
-from compgpt_lib import checks
 from compgpt_lib.introspection import Trace
 from compgpt_lib.layers import ConvCompression, DecoderBlock, LinearCompression
 from compgpt_lib.measures import spectrum
 from compgpt_lib.models import Decoder, ParallelGPT, is_model
+from compgpt_lib.support import checks
 
 # Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
 STYLES = {

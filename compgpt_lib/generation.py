@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compgpt_lib import checks
 from compgpt_lib.layers import Cache
 from compgpt_lib.models import Decoder, is_model
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compgpt_lib import checks
 from compgpt_lib.layers import (
     CausalAttention,
     ConvCompression,
@@ -18,6 +17,7 @@ from compgpt_lib.layers import (
     LinearCompression,
 )
 from compgpt_lib.models import Decoder, ParallelGPT, is_model
+from compgpt_lib.support import checks
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compgpt_lib.kernels import Dropout
+from compgpt_lib.fast.dropout import Dropout
 
 
 class Cache:

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compgpt_lib import checks
 from compgpt_lib.introspection import Trace, trace
 from compgpt_lib.layers import ConvCompression, LinearCompression
 from compgpt_lib.models import Decoder, ParallelGPT, is_model
+from compgpt_lib.support import checks
 
 CLASSES = ("letter", "digit", "bracket", "quote", "sign", "space", "indent", "newline")
 PATTERNS = (

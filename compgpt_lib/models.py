@@ -7,35 +7,23 @@ Letters: B batch, T time, d width, h heads, L blocks, V vocabulary.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_in
-from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
-from compgpt_lib import checks, kernels
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.files import replacing, resolved
-from compgpt_lib.identity import code_of
-from compgpt_lib.kernels import Dropout
-from compgpt_lib.layers import (
-    Cache,
-    ConvCompression,
-    DecoderBlock,
-    Embedding,
-    LinearCompression,
-)
+from compgpt_lib.fast import branches, rows
+from compgpt_lib.fast.dropout import Dropout
+from compgpt_lib.fast.loss import linear_cross_entropy
+from compgpt_lib.layers import Cache, ConvCompression, DecoderBlock, Embedding, LinearCompression
+from compgpt_lib.support import checks
+from compgpt_lib.support.tensors import tied
 
 Branch = Literal["both", "heavier", "first", "second"]
 LONE_BRANCH = "p-gpt-1"
-OPTIMIZER = "optimizer."  # in a checkpoint, what begins so belongs to the optimizer
 
 
 class Decoder(nn.Module):
@@ -84,7 +72,7 @@ class Decoder(nn.Module):
             return cast(Tensor, self(ids, targets)[1])
         self._check(ids, targets, 0)
         x = self.decode(self.embedding(ids), None)  # (B, T, head width)
-        return kernels.linear_cross_entropy(
+        return linear_cross_entropy(
             self.dropout(x).flatten(0, 1), self.head, targets.flatten().long()
         )
 
@@ -104,7 +92,7 @@ class Decoder(nn.Module):
 
     def for_generation(self) -> Self:
         """Return `for_evaluation`, for as long as no weight changes, quick at one character."""
-        return kernels.share_out(self.for_evaluation())
+        return rows.share_out(self.for_evaluation())
 
     def _check(self, ids: Tensor, targets: Tensor | None, start: int) -> None:
         both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
@@ -218,7 +206,7 @@ class ParallelGPT(Decoder):
             }
         )
         self.w = nn.Parameter(torch.tensor(0.5))
-        self.run = kernels.fitting  # how the branches are run: in turn or at the same time
+        self.run = branches.fitting  # how the branches are run: in turn or at the same time
 
     def branch_weights(self) -> dict[str, Tensor]:
         """Return the scalar that each branch's output is multiplied by."""
@@ -239,8 +227,8 @@ class ParallelGPT(Decoder):
     def for_generation(self) -> Self:
         """Return a copy that is quick at one character at a time: its branches run side by side."""
         quick = super().for_generation()
-        if kernels.stackable(self._blocks()):
-            quick.run = kernels.SideBySide(self._blocks())
+        if branches.stackable(self._blocks()):
+            quick.run = branches.SideBySide(self._blocks())
         return quick
 
     def only(self, branch: Branch) -> Self:
@@ -325,173 +313,6 @@ def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
         return MODELS[name](config)
 
 
-def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[str, Any]) -> None:
-    """Write tensors and a JSON description to one file, whole or not at all.
-
-    What several names share (tied weights) is written once. Raises OSError where the disk is full
-    or the folder cannot be written to.
-    """
-    ties = tied(tensors)
-    tensors = {
-        # A view shares memory with more than it shows, and the format wants each by itself.
-        key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, tensor in tensors.items()
-        if key not in ties
-    }
-    with replacing(path) as temporary:
-        said = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
-        if ties:
-            said |= {"ties": json.dumps(ties), "sha256": _digest(tensors, [about, ties])}
-        # save_file would make a file that nobody else on a shared machine may read.
-        temporary.write_bytes(as_safetensors(tensors, metadata=said))
-
-
-def tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the names of tensors that are another one, as they are in tied weights: its name."""
-    first: dict[Any, str] = {}
-    ties = {}
-    for name, tensor in tensors.items():
-        if tensor.device.type == "meta" or not tensor.numel():
-            continue
-        place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
-        if place in first:
-            ties[name] = first[place]
-        else:
-            first[place] = name
-    return ties
-
-
-def _digest(tensors: dict[str, Tensor], about: Any) -> str:
-    digest = hashlib.sha256(json.dumps(about).encode())
-    for key, tensor in sorted(tensors.items()):
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_safetensors` wrote.
-
-    Raises FileNotFoundError for a missing file, ValueError for one that another program wrote or
-    in which as much as one bit is damaged.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no weights at {path}: train the model, or check the path")
-    try:
-        # Read once: safe_open opens the path again for the tensors, and between the two another
-        # process may have put a newer checkpoint in its place.
-        content = Path(path).read_bytes()
-        tensors = tensors_in(content)
-        header = content[8 : 8 + int.from_bytes(content[:8], "little")]
-        said = json.loads(header)["__metadata__"]
-        about = json.loads(said["compgpt"])
-        ties = json.loads(said["ties"]) if "ties" in said else {}
-        if said["sha256"] != _digest(tensors, [about, ties] if ties else about):
-            raise ValueError("its content does not fit its sha256")
-        tensors |= {tie: tensors[name] for tie, name in ties.items()}
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
-        ) from error
-    return tensors, about
-
-
-def read_about(path: str | Path) -> dict[str, Any]:
-    """Return the description in a file that `write_safetensors` wrote, without its tensors.
-
-    Raises ValueError for a file that is gone or has none.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        about = json.loads(header["__metadata__"]["compgpt"])
-    except (OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path} has no description by compgpt ({error})") from error
-    return cast(dict[str, Any], about)
-
-
 def is_model(model: Any) -> None:
     """Raise TypeError unless `model` is one of the four models."""
     checks.of_kind("model", model, Decoder, 'one of the models, as build("gpt", config)')
-
-
-def describe(model: Decoder) -> dict[str, Any]:
-    """Return what `load` needs to know to build the model again.
-
-    `changed` names the class of a model that computes something else than the library's does.
-    """
-    about = {"model": model.name, "config": model.config.as_dict()}
-    if not _as_built(model):
-        kind = type(model)
-        about["changed"] = f"{kind.__module__}.{kind.__qualname__}"
-    return about
-
-
-def _as_built(model: Decoder) -> bool:
-    """Say whether a model computes what `build` makes of its name and configuration."""
-    branches = list(model.branches) if isinstance(model, ParallelGPT) else []
-    fresh = _named(model.name, model.config, branches[0] if branches else "first")
-    return fresh is not None and code_of(fresh) == code_of(model)
-
-
-def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
-    """Return a new model of a name, p-gpt-1 as that branch of a p-gpt; None for another name."""
-    with torch.device("cpu"):
-        if name == LONE_BRANCH:
-            pair = build(ParallelGPT.name, config)
-            return cast(ParallelGPT, pair).only(cast(Branch, branch))
-        return build(name, config) if name in MODELS else None
-
-
-def save(model: Decoder, path: str | Path) -> None:
-    """Write the model's weights and configuration to one safetensors file, whole or not at all.
-
-    Raises OSError where the disk is full or the folder cannot be written to.
-    """
-    is_model(model)
-    write_safetensors(model.state_dict(), resolved(path), describe(model))
-
-
-def load(path: str | Path, into: Decoder | None = None) -> Decoder:
-    """Return the model that `save` or a training run wrote, on the CPU, in evaluation mode.
-
-    What you changed of a model (a class of your own, another layer) stands in your code, not in the
-    file: build that model and give it as `into`, to be filled with the weights. Raises
-    FileNotFoundError for a missing file, ValueError for a damaged one, or one of another model.
-    """
-    path = resolved(path)
-    tensors, about = read_safetensors(path)
-    weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
-    if into is not None:
-        is_model(into)
-        model = into
-    else:
-        if "changed" in about:
-            raise ValueError(
-                f"{path} holds a changed model, {about['changed']}, which the library cannot "
-                "build: build it yourself and fill it, load(path, into=model)"
-            )
-        try:
-            branch = "first" if any(".first." in key for key in weights) else "second"
-            found = _named(about["model"], ModelConfig(**about["config"]), branch)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not say which model it holds ({error})") from error
-        if found is None:
-            raise ValueError(f"{path} does not say which model it holds ({about['model']})")
-        model = found
-        _tie(model, tied(weights))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = "".join(str(error).splitlines()[1:2]).strip()
-        whose = "it says" if into is None else "the model that is to be filled"
-        raise ValueError(f"{path} holds other weights than {whose}: {first}") from error
-    return model.eval()
-
-
-def _tie(model: Decoder, ties: Mapping[str, str]) -> None:
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for tie, name in ties.items():
-        if tie in parameters and name in parameters:
-            owner, _, leaf = tie.rpartition(".")
-            model.get_submodule(owner)._parameters[leaf] = parameters[name]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from compgpt_lib import checks
-from compgpt_lib.files import resolved, write_text
+from compgpt_lib.support import checks
+from compgpt_lib.support.files import resolved, write_text
 
 UNKNOWN = "\ufffd"  # Unicode's own sign for a character that cannot be shown
 _CODE_POINTS = 0x110000

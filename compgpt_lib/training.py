@@ -6,46 +6,38 @@ its weights, its optimizer and its step to go on exactly as if it had never stop
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from compgpt_lib import checks
-from compgpt_lib.config import TrainConfig, home
+from compgpt_lib.config import TrainConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import resolved
-from compgpt_lib.identity import code_of
-from compgpt_lib.models import (
-    OPTIMIZER,
-    Decoder,
-    describe,
-    is_model,
-    read_about,
-    read_safetensors,
-    tied,
-    write_safetensors,
+from compgpt_lib.models import Decoder, is_model
+from compgpt_lib.runs import (
+    CHECKPOINT,
+    LEFT,
+    Progress,
+    check_run,
+    fits_corpus,
+    identity_of,
+    read_checkpoint,
+    weights_hash,
+    write_checkpoint,
 )
+from compgpt_lib.support import checks
+from compgpt_lib.support.devices import accelerator_for, out_of_memory, to_device, undisturbed
+from compgpt_lib.support.files import resolved
+from compgpt_lib.support.tensors import read_about
 
-CHECKPOINT = "checkpoint.safetensors"
-# Of each model that `train` left, its weights and its run: to train it again is to go on.
-_LEFT: WeakKeyDictionary[Decoder, tuple[str, dict[str, Any]]] = WeakKeyDictionary()
-LOOP = 1  # raise it when the loop gives other numbers for the same model, text and settings
 HISTORY = [
     "step",
     "tokens",
@@ -71,18 +63,6 @@ class Run:
     finished: bool
 
 
-@dataclass
-class _Progress:
-    """What a checkpoint holds beside weights and optimizer."""
-
-    step: int = 0
-    seconds: float = 0.0
-    since_row: int = 0
-    running: float = 0.0  # the sum of the losses since the last row
-    rows: list[dict[str, float]] = field(default_factory=list)
-    scaler: dict[str, Any] = field(default_factory=dict)
-
-
 class _Loss(nn.Module):
     """The loss alone, so that what Accelerate wraps and casts is one number, not the logits."""
 
@@ -92,109 +72,6 @@ class _Loss(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
         return self.model.loss(ids, targets)
-
-
-def default_device() -> torch.device:
-    """Return the device that training takes: CUDA, MPS or the CPU, as Accelerate decides.
-
-    Raises ValueError where the environment names one process of several, but not the others.
-    """
-    wanted = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in wanted if name not in os.environ]
-    if int(os.environ.get("LOCAL_RANK", -1)) >= 0 and missing and not PartialState._shared_state:
-        raise ValueError(
-            f"LOCAL_RANK is set, as for one process of several, but not {', '.join(missing)}: "
-            "unset LOCAL_RANK to train in one process, or begin with `accelerate launch`"
-        )
-    return PartialState().device
-
-
-def native_precision(device: torch.device) -> str:
-    """Return the fastest precision that the device computes in hardware: bf16, fp16 or fp32."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and "avx512_bf16" in _cpu_flags():
-        return "bf16"
-    return "fp32"
-
-
-def _cpu_flags() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux: fp32 is always right
-        return ""
-
-
-def run_folder(model: Decoder, corpus: Corpus, config: TrainConfig) -> Path:
-    """Return the folder of exactly this run: the same new model, text and settings find it again.
-
-    What the model computes counts: its code, its initial weights (so another seed, or a model that
-    was trained before, is another run), which of them are trained, and which are tied.
-    """
-    _check_run(model, corpus, config)
-    digest = hashlib.sha256(json.dumps(_identity(model, corpus, config)).encode()).hexdigest()
-    return home() / "runs" / "checkpoints" / f"{model.name}-{digest[:12]}"
-
-
-def _fits(model: Decoder, corpus: Corpus) -> None:
-    checks.of_kind("corpus", corpus, Corpus, "a Corpus, as Corpus.installed()")
-    if len(corpus.tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"the corpus has {len(corpus.tokenizer)} characters but the model has vocab_size="
-            f"{model.config.vocab_size}; build it with vocab_size=len(corpus.tokenizer)"
-        )
-
-
-def _check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
-    is_model(model)
-    checks.of_kind("config", config, TrainConfig, 'a TrainConfig, as TrainConfig.preset("laptop")')
-    _fits(model, corpus)
-    parameters = dict(model.named_parameters())
-    for name, parameter in parameters.items():
-        if parameter.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"the model's weights must be float32 to be trained, but {name} is "
-                f"{parameter.dtype}: model.float() (how it computes is config.precision)"
-            )
-        if parameter.is_inference():
-            raise ValueError(
-                f"{name} was made in torch.inference_mode, where nothing can learn: build the "
-                "model outside of it"
-            )
-        if parameter.is_meta:
-            raise ValueError(f"{name} is on the meta device and holds no numbers: build it anew")
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ValueError("nothing can learn: every parameter of the model has requires_grad=False")
-    for tie, name in tied(parameters).items():
-        raise ValueError(
-            f"{tie} and {name} share their memory but are two parameters, which would be changed "
-            f"twice a step; tie them as one: give both names the same nn.Parameter"
-        )
-
-
-def _identity(model: Decoder, corpus: Corpus, config: TrainConfig) -> dict[str, Any]:
-    weights = _weights(model)
-    about = describe(model) | {
-        "loop": LOOP,
-        "code": code_of(model)[:16],
-        "initial weights": weights,
-        "frozen": [name for name, p in model.named_parameters() if not p.requires_grad],
-        "tied": tied(model.state_dict()),
-        "corpus": corpus.manifest["sha256"] | {"vocabulary": corpus.tokenizer.fingerprint},
-        "train": config.as_dict(),
-    }
-    left, begun = _LEFT.get(model, ("", {}))
-    if left == weights and begun | {"initial weights": weights} == about:
-        return begun
-    return about
-
-
-def _weights(model: Decoder) -> str:
-    weights = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return weights.hexdigest()[:16]
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -207,66 +84,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _accelerator(precision: str) -> Accelerator:
-    # One process may train several times, as notebooks do; Accelerate keeps the first precision
-    # for good unless its state is cleared.
-    AcceleratorState._reset_state()
-    device = default_device()
-    if precision == "auto":
-        precision = native_precision(device)
-    if precision == "fp16" and device.type != "cuda":
-        raise ValueError(
-            f'precision "fp16" needs a CUDA GPU, but the device is {device}; '
-            'use precision="auto" (or "bf16", "fp32")'
-        )
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    # Accelerate keeps both for the whole process, and reads the first from the environment, too.
-    accelerator.gradient_accumulation_steps = 1  # `train` divides by itself
-    accelerator.sync_gradients = True  # or no step is taken after a loop left half-way
-    return accelerator
-
-
-def _write(
-    path: Path, model: Decoder, optimizer: torch.optim.Optimizer, about: dict[str, Any]
-) -> None:
-    tensors = dict(model.state_dict())
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            tensors[f"{OPTIMIZER}{index}.{key}"] = value
-    write_safetensors(tensors, path, about)
-
-
-def _restore(
-    path: Path, model: Decoder, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> _Progress:
-    tensors, about = read_safetensors(path)
-    for key, wanted in identity.items():
-        if about.get(key) != wanted:
-            raise ValueError(
-                f"{path} is a checkpoint of another run ({key} is {about.get(key)}, "
-                f"this run has {wanted}); choose another folder, or delete the file"
-            )
-    states: dict[int, dict[str, Tensor]] = {}
-    for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
-        index, key = name.removeprefix(OPTIMIZER).split(".")
-        states.setdefault(int(index), {})[key] = tensors.pop(name)
-    model.load_state_dict(tensors)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
-    return _Progress(**about["progress"])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error)
-
-
-def _to(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
-    tensors = [torch.from_numpy(array) for array in arrays]
-    if device.type != "cuda":
-        return [tensor.to(device) for tensor in tensors]
-    return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
-
-
 @torch.no_grad()
 def mean_loss(
     model: Decoder, corpus: Corpus, split: str, windows: int, batch_size: int = 32
@@ -276,7 +93,7 @@ def mean_loss(
     The windows are evenly spaced and the same for every model of one context length.
     """
     is_model(model)
-    _fits(model, corpus)
+    fits_corpus(model, corpus)
     windows = checks.whole("windows", windows, least=1)
     batch_size = checks.whole("batch_size", batch_size, least=1)
     x, y = corpus.windows(split, windows, model.config.context_length)
@@ -284,33 +101,12 @@ def mean_loss(
     total = torch.zeros((), device=model.device)
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
-        ids, targets = _to(model.device, x[part], y[part])
+        ids, targets = to_device(model.device, x[part], y[part])
         total += own.loss(ids, targets) * len(ids)
     return float(total) / len(x)
 
 
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Leave the process as it was: torch's random numbers and modes, what Accelerate shares.
-
-    A learner draws numbers and has an Accelerator, too.
-    """
-    shared = [AcceleratorState._shared_state, GradientState._shared_state]
-    before = [
-        {key: dict(value) if isinstance(value, dict) else value for key, value in state.items()}
-        for state in shared
-    ]
-    devices = [torch.cuda.current_device()] if default_device().type == "cuda" else []
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
-            yield
-    finally:
-        for state, kept in zip(shared, before, strict=True):
-            state.clear()
-            state.update(kept)
-
-
-@_undisturbed()
+@undisturbed()
 def train(
     model: Decoder,
     corpus: Corpus,
@@ -329,8 +125,8 @@ def train(
     Raises ValueError for a corpus, a batch or a checkpoint that does not fit the model and config,
     FloatingPointError for a loss that is not finite.
     """
-    _check_run(model, corpus, config)
-    accelerator = _accelerator(config.precision)
+    check_run(model, corpus, config)
+    accelerator = accelerator_for(config.precision)
     main, processes = accelerator.is_main_process, accelerator.num_processes
     if config.batch_size % processes:
         raise ValueError(
@@ -348,11 +144,11 @@ def train(
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
     bare_optimizer.zero_grad()  # of a run that was stopped within a step
-    now = _Progress()
-    identity = _identity(model, corpus, config)
+    now = Progress()
+    identity = identity_of(model, corpus, config)
     path = None if folder is None else resolved(folder, "folder") / CHECKPOINT
     if path is not None and path.exists():
-        now = _restore(path, model, bare_optimizer, identity)
+        now = read_checkpoint(path, model, bare_optimizer, identity)
     loss_of, optimizer = accelerator.prepare(_Loss(model), bare_optimizer)
     if accelerator.scaler is not None and now.scaler:
         accelerator.scaler.load_state_dict(now.scaler)
@@ -371,7 +167,7 @@ def train(
                 further = there.get("progress", {}).get("step", 0) > now.step
                 if further and all(there.get(key) == identity[key] for key in identity):
                     return
-        _write(path, model, bare_optimizer, identity | {"progress": asdict(now)})
+        write_checkpoint(path, model, bare_optimizer, identity | {"progress": asdict(now)})
 
     bar = tqdm(
         total=config.steps,
@@ -396,7 +192,7 @@ def train(
         total = torch.zeros_like(running)
         for part in range(config.accumulation):
             batch = corpus.batch("train", config.batch_size, context_length, rng)
-            ids, targets = _to(accelerator.device, *(array[mine] for array in batch))
+            ids, targets = to_device(accelerator.device, *(array[mine] for array in batch))
             last = part == config.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(loss_of):
                 loss = step_loss(ids, targets) / config.accumulation
@@ -462,7 +258,7 @@ def train(
             else:
                 take_step()
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise MemoryError(
             f"out of memory at step {now.step}: lower batch_size ({config.batch_size}) and raise "
@@ -483,6 +279,6 @@ def train(
         bar.close()
         model.eval()
         if path is not None:
-            _LEFT[model] = _weights(model), identity
+            LEFT[model] = weights_hash(model), identity
     finished = now.step == config.steps and not now.since_row
     return Run(model, pd.DataFrame(now.rows, columns=HISTORY), finished)

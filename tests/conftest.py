@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 from live import browser, lab, open_notebook  # noqa: F401 - fixtures
 
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.models import Decoder, build
@@ -32,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus(home: Path) -> Corpus:
     """The library's own source: real Python, 70 thousand characters."""
-    return Corpus.from_files(LIBRARY)
+    return corpora.from_files(LIBRARY)
 
 
 def tiny(**overrides: object) -> ModelConfig:

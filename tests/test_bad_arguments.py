@@ -16,20 +16,22 @@ from IPython.core.interactiveshell import InteractiveShell
 from test_training import fresh
 
 from compgpt_lib import (
-    completer,
+    corpora,
     evaluation,
     figures,
     generation,
     introspection,
     measures,
     models,
-    pretrained,
+    runs,
     training,
+    weights,
     widgets,
 )
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.tokenizer import CharTokenizer
+from compgpt_lib.widgets import completer
 
 JUNK = [
     None,
@@ -75,7 +77,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
     shown = introspection.trace(tiny_model("lc-gpt"), ids[0])
     pair, rows = tiny_model("p-gpt"), torch.randn(9, 4)
     paired = introspection.trace(pair, ids[0])
-    models.save(model, folder / "good.safetensors")
+    weights.save(model, folder / "good.safetensors")
     settings_of = dict(model=model, max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0)
     writing = settings_of | dict(tokenizer=tokenizer, prompt="abc", stop="z")
     return {
@@ -84,14 +86,14 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "encode": (tokenizer.encode, dict(text="abc")),
         "decode": (tokenizer.decode, dict(ids=[0, 1])),
         "from_json": (CharTokenizer.from_json, dict(text=tokenizer.to_json())),
-        "from_files": (Corpus.from_files, dict(paths=LIBRARY, suffix=".py", min_count=1)),
+        "from_files": (corpora.from_files, dict(paths=LIBRARY, suffix=".py", min_count=1)),
         "split": (corpus.split, dict(name="train")),
         "text": (corpus.text, dict(split="train", start=0, length=5)),
         "batch": (corpus.batch, dict(split="train", batch_size=2, context_length=4, rng=rng)),
         "windows": (corpus.windows, dict(split="valid", count=2, context_length=4)),
         "build": (models.build, dict(name="gpt", config=tiny(), seed=0)),
-        "save": (models.save, dict(model=model, path=folder / "a.safetensors")),
-        "load": (models.load, dict(path=folder / "good.safetensors")),
+        "save": (weights.save, dict(model=model, path=folder / "a.safetensors")),
+        "load": (weights.load, dict(path=folder / "good.safetensors")),
         "forward": (model, dict(ids=ids, targets=targets)),
         "loss": (model.loss, dict(ids=ids, targets=targets)),
         "only": (tiny_model("p-gpt").only, dict(branch="first")),
@@ -117,7 +119,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         ),
         "trace": (introspection.trace, dict(model=model, ids=ids[0], knocked=["blocks.0"])),
         "parts": (introspection.parts, dict(model=model)),
-        "load_pretrained": (pretrained.load_pretrained, dict(name="gpt")),
+        "load_pretrained": (weights.load_pretrained, dict(name="gpt")),
         "character_classes": (measures.character_classes, dict(text="a")),
         "pattern_targets": (measures.pattern_targets, dict(text="ab")),
         "head_patterns": (measures.head_patterns, dict(seen=shown, text="abcdefghijklmnop")),
@@ -179,7 +181,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             dict(model=trained, corpus=corpus, split="valid", windows=2, batch_size=2),
         ),
         "run_folder": (
-            training.run_folder,
+            runs.run_folder,
             dict(model=trained, corpus=corpus, config=short_run()),
         ),
         "bits_per_character": (evaluation.bits_per_character, dict(loss=1.0)),

@@ -32,16 +32,18 @@ def audit(event, arguments):
 
 sys.addaudithook(audit)
 import torch
-from compgpt_lib import evaluation, figures, generation, introspection, training
+from compgpt_lib import evaluation, figures, generation, introspection, runs, training
 from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import build, load, save
+from compgpt_lib.models import build
+from compgpt_lib.weights import load, save
 
-corpus = Corpus.from_files(source)
+corpus = corpora.from_files(source)
 for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt"):
     model = build(name, ModelConfig.preset("smoke", vocab_size=len(corpus.tokenizer)))
     config = TrainConfig.preset("smoke", steps=4, eval_every=2)
-    folder = training.run_folder(model, corpus, config)
+    folder = runs.run_folder(model, corpus, config)
     training.train(model, corpus, config, folder, progress=False)
     generation.complete(model, corpus.tokenizer, "import ", 10, seed=0)
     seen = introspection.trace(model, torch.zeros(8, dtype=torch.long))
@@ -93,9 +95,10 @@ def test_no_network_and_no_write_outside_its_folders(tmp_path):
 
 SMALL = """
 import sys
-from compgpt_lib.config import home
+from compgpt_lib.support.files import home
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
-corpus = Corpus.from_files(sys.argv[1])
+corpus = corpora.from_files(sys.argv[1])
 print(home(), len(corpus.train), corpus.folder)
 """
 
@@ -128,14 +131,16 @@ def test_no_home_at_all(tmp_path):
 AS_NOBODY = """
 import os, sys
 sys.argv[1:], (home, text) = [], sys.argv[1:]
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import save, build
+from compgpt_lib.weights import save
+from compgpt_lib.models import build
 from compgpt_lib.config import ModelConfig
-Corpus.from_files(text)
+corpora.from_files(text)
 os.environ["COMPGPT_HOME"] = home
 os.setuid(65534)
 try:
-    Corpus.from_files(text)
+    corpora.from_files(text)
 except OSError as error:
     print(error)
 """
@@ -161,13 +166,12 @@ def build_and_train(arguments: tuple[str, str]) -> tuple[str, list[float]]:
     from conftest import short_run
     from test_training import fresh
 
-    from compgpt_lib import training
-    from compgpt_lib.corpus import Corpus
+    from compgpt_lib import corpora, runs, training
 
     workers.at_home(home)
-    corpus = Corpus.from_files(source)
+    corpus = corpora.from_files(source)
     model, config = fresh(corpus), short_run(steps=30, eval_every=1)
-    folder = training.run_folder(model, corpus, config)
+    folder = runs.run_folder(model, corpus, config)
     run = training.train(model, corpus, config, folder, progress=False)
     return corpus.manifest["created"], run.history.valid_loss.tolist()
 

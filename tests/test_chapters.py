@@ -99,7 +99,7 @@ def test_save_keeps_outputs_and_leaves_a_failing_notebook_alone(notebooks):
 
 KEPT = """\
 from pathlib import Path
-from compgpt_lib.config import home
+from compgpt_lib.support.files import home
 (home() / "mark").parent.mkdir(parents=True, exist_ok=True)
 (home() / "mark").write_text("", encoding="utf-8")
 print("data is", data, Path(data).is_dir())"""
@@ -113,7 +113,7 @@ def test_relative_paths_mean_the_same_in_every_kernel(notebooks, tmp_path, monke
     nbformat.write(notebook, path)
     monkeypatch.setenv("COMPGPT_HOME", "kept/here")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(sys.modules["compgpt_lib.config"], "_STARTED_IN", tmp_path)
+    monkeypatch.setattr(sys.modules["compgpt_lib.support.files"], "_STARTED_IN", tmp_path)
     (tmp_path / "texts").mkdir()
     assert invoke("run", "--data", "texts", "--out", "made/deep").exit_code == 0
     assert (tmp_path / "kept" / "here" / "mark").is_file()

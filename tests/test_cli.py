@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from compgpt_lib.__main__ import app
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.models import load, save
+from compgpt_lib.weights import load, save
 
 
 @pytest.fixture

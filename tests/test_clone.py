@@ -108,6 +108,8 @@ def test_the_wheel_holds_the_whole_library(clone, tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = (clone / "compgpt_lib").rglob("*.*")
     wanted = {str(path.relative_to(clone)) for path in sources if "__pycache__" not in str(path)}
-    wanted |= {f"compgpt_lib/weights/{path.name}" for path in (clone / "data/pretrained").iterdir()}
-    assert "compgpt_lib/widgets/common.js" in wanted and "compgpt_lib/weights/gpt.md" in wanted
+    wanted |= {
+        f"compgpt_lib/pretrained/{path.name}" for path in (clone / "data/pretrained").iterdir()
+    }
+    assert "compgpt_lib/widgets/common.js" in wanted and "compgpt_lib/pretrained/gpt.md" in wanted
     assert wanted <= names

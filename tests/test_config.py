@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compgpt_lib.config import ModelConfig, TrainConfig, home
+from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib.support.files import home
 
 
 def test_presets_differ_only_where_told():

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_training import fresh, same
 
-from compgpt_lib import corpus as corpora
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import replacing, write_text
-from compgpt_lib.models import Decoder, load, read_safetensors, save, write_safetensors
+from compgpt_lib import corpora
+from compgpt_lib.models import Decoder
+from compgpt_lib.runs import CHECKPOINT
+from compgpt_lib.support.files import replacing, write_text
+from compgpt_lib.support.tensors import read_safetensors, write_safetensors
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.training import CHECKPOINT, train
+from compgpt_lib.training import train
+from compgpt_lib.weights import load, save
 
 MANY = settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
@@ -113,7 +115,7 @@ def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     for index in range(12):
         (folder / f"{index}.py").write_text(f"import pandas  # {index}\n" * 20)
-    built = Corpus.from_files(folder)
+    built = corpora.from_files(folder)
     contents = {path.name: path.read_bytes() for path in built.folder.iterdir()}
     # Copies: what is damaged below is memory-mapped here.
     built = replace(built, train=np.array(built.train), valid=np.array(built.valid))
@@ -126,7 +128,7 @@ def test_a_damaged_corpus_is_built_anew(texts, name, damage):
     folder, built, contents = texts
     (built.folder / name).unlink()
     (built.folder / name).write_bytes(damaged(contents[name], damage))
-    again = Corpus.from_files(folder)
+    again = corpora.from_files(folder)
     assert np.array_equal(again.train, built.train) and np.array_equal(again.valid, built.valid)
     assert again.tokenizer == built.tokenizer
     for key in ("files", "characters", "sha256", "vocabulary", "fingerprint"):
@@ -137,13 +139,13 @@ def test_a_damaged_corpus_is_built_anew(texts, name, damage):
 def test_a_corpus_with_a_file_lost_is_built_anew(texts, lost):
     folder, built, _ = texts
     (built.folder / lost).unlink()
-    assert np.array_equal(Corpus.from_files(folder).train, built.train)
+    assert np.array_equal(corpora.from_files(folder).train, built.train)
 
 
 def test_a_corpus_of_an_older_format_is_another(texts, monkeypatch):
     folder, built, _ = texts
     monkeypatch.setattr(corpora, "FORMAT", 1)
-    assert Corpus.from_files(folder).folder != built.folder
+    assert corpora.from_files(folder).folder != built.folder
 
 
 def test_files_of_other_kinds_and_versions(tmp_path):
@@ -226,17 +228,17 @@ def test_a_corpus_on_a_full_disk(small_disk, tmp_path, monkeypatch):
     text.write_text("import pandas\n" * 300_000)
     monkeypatch.setenv("COMPGPT_HOME", str(small_disk))
     with pytest.raises(OSError, match="no space left"):
-        Corpus.from_files(text)
+        corpora.from_files(text)
     assert not list(small_disk.rglob("*.part"))
     text.write_text("import pandas\n" * 500)
-    assert len(Corpus.from_files(text).train) > 0
+    assert len(corpora.from_files(text).train) > 0
 
 
 LIMITED = """
 import resource, signal, sys
 sys.path.insert(0, sys.argv[1])
 from conftest import tiny_model
-from compgpt_lib.models import save
+from compgpt_lib.weights import save
 path = sys.argv[2]
 save(tiny_model("gpt", seed=1), path)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -281,7 +283,7 @@ def test_a_file_or_a_folder_in_the_way(tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "data").write_text("mine", encoding="utf-8")
     with pytest.raises(OSError, match="data is a file where a folder is needed"):
-        Corpus.from_files(Path(__file__))
+        corpora.from_files(Path(__file__))
     assert (tmp_path / "home" / "data").read_text(encoding="utf-8") == "mine"
 
 
@@ -313,9 +315,10 @@ import resource, sys
 sys.path.insert(0, sys.argv[1])
 from conftest import short_run
 from test_training import fresh
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.training import train
-corpus = Corpus.from_files(sys.argv[2])
+corpus = corpora.from_files(sys.argv[2])
 model = fresh(corpus)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 400_000_000,) * 2)
@@ -338,7 +341,7 @@ def test_memory_that_really_runs_out(corpus):
 REPLACER = """
 import sys
 import torch
-from compgpt_lib.models import write_safetensors
+from compgpt_lib.support.tensors import write_safetensors
 
 for turn in range(400):
     tensors = {"weights": torch.full((1000,), float(turn))}

@@ -7,8 +7,9 @@ from conftest import NAMES, tiny, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compgpt_lib import evaluation, kernels
+from compgpt_lib import evaluation, paper
 from compgpt_lib.config import ModelConfig
+from compgpt_lib.fast import branches
 from compgpt_lib.models import build
 
 
@@ -19,7 +20,7 @@ def test_flops_are_those_of_the_matrix_products():
     pair = tiny_model("p-gpt")
     assert evaluation.flops_per_character(pair) == 4 * block + 2 * d * V
     in_threads = pair.only("both")
-    in_threads.run = kernels.in_threads
+    in_threads.run = branches.in_threads
     assert evaluation.flops_per_character(in_threads) == 4 * block + 2 * d * V
     assert evaluation.flops_per_character(pair.for_generation()) == 4 * block + 2 * d * V
     assert evaluation.flops_per_character(pair.only("first")) == 2 * block + 2 * d * V
@@ -32,7 +33,7 @@ def test_flops_are_those_of_the_matrix_products():
 def test_cost_table_at_the_papers_size():
     table = evaluation.cost_table(ModelConfig.preset("paper"))
     assert list(table.index) == ["gpt", "p-gpt", "p-gpt-1", "lc-gpt", "cc-gpt"]
-    published = evaluation.PAPER
+    published = paper.PAPER
     for name in published.index:
         assert table.loc[name, "MB"] == published.loc[name, "size (MB)"]
         assert (
@@ -41,7 +42,7 @@ def test_cost_table_at_the_papers_size():
 
 
 def test_published_curves():
-    last = evaluation.PAPER_CURVES.loc[10_000]
+    last = paper.PAPER_CURVES.loc[10_000]
     ratios = (last / last["gpt"]).round(3)
     assert ratios.to_dict() == {
         "gpt": 1.0,
@@ -50,7 +51,7 @@ def test_published_curves():
         "cc-gpt": 1.044,
         "p-gpt-1": 1.637,
     }
-    assert (evaluation.PAPER_CURVES.diff().dropna() < 0).all(axis=None)
+    assert (paper.PAPER_CURVES.diff().dropna() < 0).all(axis=None)
 
 
 def test_held_out_lines_are_the_validation_text(corpus):

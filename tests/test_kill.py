@@ -15,10 +15,11 @@ import torch
 import workers
 from test_training import fresh, same
 
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import load
+from compgpt_lib import corpora
+from compgpt_lib.runs import CHECKPOINT
 from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.training import CHECKPOINT, train
+from compgpt_lib.training import train
+from compgpt_lib.weights import load
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("COMPGPT_KILLS", 60))  # over the four tests
@@ -88,9 +89,9 @@ def test_a_killed_build_leaves_a_corpus_or_none(tmp_path):
                     assert (folder / "manifest.json").exists()  # renamed only when whole
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COMPGPT_HOME", str(home))
-            built = Corpus.from_files(texts)
+            built = corpora.from_files(texts)
             patch.setenv("COMPGPT_HOME", str(tmp_path / f"unbroken {kills}"))
-            unbroken = Corpus.from_files(texts)
+            unbroken = corpora.from_files(texts)
         assert built.manifest["sha256"] == unbroken.manifest["sha256"]
         assert built.tokenizer == unbroken.tokenizer
         left = [path.name for path in (home / "data" / "corpora").iterdir()]
@@ -111,7 +112,7 @@ def test_a_killed_export_leaves_the_old_file_or_the_new(tmp_path):
 
 
 def test_what_killed_writers_left_is_swept_away(tmp_path):
-    from compgpt_lib.files import STALE, write_text
+    from compgpt_lib.support.files import STALE, write_text
 
     left, fresh_one = tmp_path / "a.json.1234.tmp", tmp_path / "a.json.99.tmp"
     for path in (left, fresh_one, tmp_path / "b.json.1.tmp"):

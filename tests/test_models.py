@@ -11,7 +11,9 @@ from torch.testing import assert_close
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import megabytes
 from compgpt_lib.layers import Cache
-from compgpt_lib.models import OPTIMIZER, build, load, save, write_safetensors
+from compgpt_lib.models import build
+from compgpt_lib.support.tensors import write_safetensors
+from compgpt_lib.weights import OPTIMIZER, load, save
 
 KINDS = [(name, 1) for name in NAMES] + [("cc-gpt", kernel) for kernel in (2, 3, 5)]
 each_kind = pytest.mark.parametrize(("name", "kernel_size"), KINDS)

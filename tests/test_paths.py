@@ -12,9 +12,15 @@ from pathlib import Path
 import pytest
 from conftest import LIBRARY
 
-from compgpt_lib.config import home
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.files import no_folder, print_anything, replacing, resolved, write_text
+from compgpt_lib import corpora
+from compgpt_lib.support.files import (
+    home,
+    no_folder,
+    print_anything,
+    replacing,
+    resolved,
+    write_text,
+)
 from compgpt_lib.tokenizer import CharTokenizer
 
 ROOT = LIBRARY.parent
@@ -30,9 +36,9 @@ BAD = {
     "blank": ("  ", "must name a file or a folder"),
 }
 DOORS = {
-    "from_files": (lambda path: Corpus.from_files(path), "paths"),
-    "open": (lambda path: Corpus.open(path), "source"),
-    "from_huggingface": (lambda path: Corpus.from_huggingface(train=path), "train"),
+    "from_files": (lambda path: corpora.from_files(path), "paths"),
+    "open": (lambda path: corpora.open_corpus(path), "source"),
+    "from_huggingface": (lambda path: corpora.from_huggingface(train=path), "train"),
     "tokenizer.save": (lambda path: CharTokenizer("ab").save(path), "path"),
     "tokenizer.load": (lambda path: CharTokenizer.load(path), "path"),
     "resolved": (lambda path: resolved(path, "--out"), "--out"),
@@ -80,9 +86,9 @@ def test_what_is_no_path_is_a_type_error_by_name(user, door, given):
 
 def test_several_paths_are_checked_one_by_one(user):
     with pytest.raises(TypeError, match="paths must be a path, as a text or a Path, got 3"):
-        Corpus.from_files(["a.py", 3])
+        corpora.from_files(["a.py", 3])
     with pytest.raises(ValueError, match="paths '~nobody-such' begins with ~"):
-        Corpus.from_files(["~nobody-such"])
+        corpora.from_files(["~nobody-such"])
 
 
 def test_a_current_folder_that_was_deleted(user, tmp_path, monkeypatch):
@@ -101,23 +107,23 @@ def test_every_door_reads_and_writes_in_the_users_folder(user):
     assert (user / "deep" / "tokenizer.json").is_file() and not Path("~").exists()
     assert CharTokenizer.load("~/deep/tokenizer.json") == tokenizer
     (user / "text.py").write_text("import pandas\n" * 30, encoding="utf-8")
-    assert Corpus.from_files("~/text.py").folder == Corpus.open("~/text.py").folder
+    assert corpora.from_files("~/text.py").folder == corpora.open_corpus("~/text.py").folder
     lines = ['{"content": "import pandas"}\n' * 20] * 2
     for name, line in zip(("train", "valid"), lines, strict=True):
         (user / f"{name}.JSONL").write_text(line, encoding="utf-8")
-    hub = Corpus.from_huggingface("~/train.JSONL", user / "valid.JSONL", rows=(10, 2))
+    hub = corpora.from_huggingface("~/train.JSONL", user / "valid.JSONL", rows=(10, 2))
     assert hub.manifest["files"] == {"train": 10, "valid": 2}
 
 
 def test_a_missing_file_says_where_it_was_looked_for(user):
-    for call in (CharTokenizer.load, Corpus.from_files, Corpus.from_huggingface):
+    for call in (CharTokenizer.load, corpora.from_files, corpora.from_huggingface):
         with pytest.raises(FileNotFoundError, match=rf"{user}.nothing\.json"):
             call("~/nothing.json")
     with pytest.raises(ValueError, match="train must be a file or a data set of the hub.*a folder"):
-        Corpus.from_huggingface("~")
+        corpora.from_huggingface("~")
     (user / "a.csv").write_text("a", encoding="utf-8")
     with pytest.raises(ValueError, match="must end in .jsonl, .json or .parquet"):
-        Corpus.from_huggingface("~/a.csv")
+        corpora.from_huggingface("~/a.csv")
 
 
 def test_a_file_where_a_folder_must_be_and_the_other_way(user):
@@ -168,12 +174,13 @@ def test_home_stays_where_the_process_began(monkeypatch, tmp_path):
 
 MOVING = """
 import os, sys
-from compgpt_lib.config import home
+from compgpt_lib.support.files import home
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
-first = Corpus.from_files(sys.argv[1])
+first = corpora.from_files(sys.argv[1])
 stamp = (first.folder / "train.npy").stat().st_mtime_ns
 os.chdir(sys.argv[2])
-again = Corpus.from_files(sys.argv[1])
+again = corpora.from_files(sys.argv[1])
 assert again.folder == first.folder and again.folder.is_absolute()
 assert (again.folder / "train.npy").stat().st_mtime_ns == stamp
 print(home())

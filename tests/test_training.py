@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from conftest import NAMES, short_run
 from torch.testing import assert_close
 
-from compgpt_lib import training
+from compgpt_lib import corpora, runs, training
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import Decoder, build, load
-from compgpt_lib.training import CHECKPOINT, HISTORY, learning_rate, mean_loss, train
+from compgpt_lib.models import Decoder, build
+from compgpt_lib.runs import CHECKPOINT
+from compgpt_lib.training import HISTORY, learning_rate, mean_loss, train
+from compgpt_lib.weights import load
 
 
 def fresh(corpus: Corpus, name: str = "gpt", dropout: float = 0.1) -> Decoder:
@@ -117,9 +119,10 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import short_run
 from test_training import fresh
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.training import train
-corpus = Corpus.from_files(sys.argv[2])
+corpus = corpora.from_files(sys.argv[2])
 train(fresh(corpus), corpus, short_run(steps=400), sys.argv[3], progress=False,
       watch=lambda history: print(len(history), flush=True))
 """
@@ -163,9 +166,7 @@ def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
         with pytest.raises(ValueError, match="is a checkpoint of another run.*another folder"):
             train(model, corpus, config, tmp_path, progress=False)
     folders = {
-        training.run_folder(
-            build("gpt", fresh(corpus).config, seed), corpus, short_run(steps=steps)
-        )
+        runs.run_folder(build("gpt", fresh(corpus).config, seed), corpus, short_run(steps=steps))
         for seed in (0, 1, 0)
         for steps in (6, 8, 6)
     }
@@ -288,9 +289,10 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import short_run
 from test_training import fresh
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.training import train
-corpus = Corpus.from_files(sys.argv[2])
+corpus = corpora.from_files(sys.argv[2])
 run = train(fresh(corpus, dropout=0.0), corpus, short_run(accumulation=2), sys.argv[3])
 assert run.finished
 """
@@ -345,7 +347,7 @@ def stop_at(place: str, call: int, patch: pytest.MonkeyPatch) -> dict[str, objec
     owner, name = {
         "a step's start": (training, "learning_rate"),
         "evaluation": (training, "mean_loss"),
-        "checkpoint": (training, "write_safetensors"),
+        "checkpoint": (training, "write_checkpoint"),
     }[place]
     patch.setattr(owner, name, Stop(call, getattr(owner, name)))
     return {}
@@ -474,14 +476,14 @@ def test_a_batch_must_divide_among_the_processes(corpus, monkeypatch):
     class Three:
         is_main_process, num_processes = True, 3
 
-    monkeypatch.setattr(training, "_accelerator", lambda precision: Three())
+    monkeypatch.setattr(training, "accelerator_for", lambda precision: Three())
     with pytest.raises(ValueError, match="batch_size must divide among 3 processes, got 4"):
         train(fresh(corpus), corpus, short_run(), progress=False)
 
 
 def test_a_text_shorter_than_the_context_is_refused(tmp_path):
     (tmp_path / "short.py").write_text("import pandas\n")
-    short = Corpus.from_files(tmp_path)
+    short = corpora.from_files(tmp_path)
     with pytest.raises(ValueError, match="a window takes context_length \\+ 1 = 17"):
         train(fresh(short), short, short_run(), progress=False)
 
@@ -496,9 +498,7 @@ def test_the_cell_of_a_stopped_run_goes_on_and_that_of_a_finished_one_returns(
     model = fresh(corpus)
 
     def cell():
-        return train(
-            model, corpus, config, training.run_folder(model, corpus, config), progress=False
-        )
+        return train(model, corpus, config, runs.run_folder(model, corpus, config), progress=False)
 
     with monkeypatch.context() as patch:
         stop = Stop(5, Corpus.batch)
@@ -510,12 +510,10 @@ def test_the_cell_of_a_stopped_run_goes_on_and_that_of_a_finished_one_returns(
         same(cell(), unbroken)
     assert len(list((tmp_path / "runs" / "checkpoints").iterdir())) == 1
     further = short_run(steps=10)  # other settings: from what it has learned, another run
-    other = training.run_folder(model, corpus, further)
-    assert other != training.run_folder(model, corpus, config)
+    other = runs.run_folder(model, corpus, further)
+    assert other != runs.run_folder(model, corpus, config)
     model.head.bias.data += 1
-    assert training.run_folder(model, corpus, config) != training.run_folder(
-        unbroken.model, corpus, config
-    )
+    assert runs.run_folder(model, corpus, config) != runs.run_folder(unbroken.model, corpus, config)
 
 
 def test_a_run_is_not_overwritten_by_one_that_is_less_far(corpus, tmp_path, monkeypatch):

@@ -8,6 +8,6 @@ with tempfile.TemporaryDirectory() as folder:
     workers.at_home(folder)
     text = workers.Path(folder) / "text.py"
     text.write_text("import pandas as pd\n" * 200)
-    corpus = workers.Corpus.from_files(text)
+    corpus = workers.corpora.from_files(text)
     config = workers.short_run(steps=1)
     workers.train(workers.fresh(corpus), corpus, config, folder, progress=False)

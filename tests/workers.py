@@ -9,10 +9,10 @@ from conftest import short_run
 from test_training import fresh
 from tqdm.auto import tqdm
 
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import save
+from compgpt_lib import corpora
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.training import train
+from compgpt_lib.weights import save
 
 
 def nothing() -> None:
@@ -28,7 +28,7 @@ def at_home(home: str) -> None:
 
 def train_to_the_end(home: str, source: str, folder: str, precision: str) -> None:
     at_home(home)
-    corpus = Corpus.from_files(source)
+    corpus = corpora.from_files(source)
     train(fresh(corpus), corpus, long_run(precision), folder, progress=False)
 
 
@@ -38,7 +38,7 @@ def long_run(precision: str):
 
 def build_corpus(home: str, source: str) -> None:
     at_home(home)
-    Corpus.from_files(source)
+    corpora.from_files(source)
 
 
 def export_for_ever(folder: str) -> None:

@@ -39,8 +39,7 @@ from submissions import Submission, collect, identifier, shown
 from tqdm.auto import tqdm
 from traitlets.config import Config
 
-from compgpt_lib.config import home
-from compgpt_lib.files import advising, print_anything, write_text
+from compgpt_lib.support.files import advising, home, print_anything, write_text
 
 warnings.filterwarnings("ignore", module="sqlalchemy|nbgrader")  # its queries, not an instructor's
 

@@ -21,7 +21,7 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
-from compgpt_lib.files import advising, print_anything, resolved
+from compgpt_lib.support.files import advising, print_anything, resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_ALT = "No description has been provided for this image"

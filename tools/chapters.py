@@ -26,9 +26,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 
-from compgpt_lib.config import home
-from compgpt_lib.files import advising, print_anything, resolved, write_text
-from compgpt_lib.training import default_device, native_precision
+from compgpt_lib.support.devices import default_device, native_precision
+from compgpt_lib.support.files import advising, home, print_anything, resolved, write_text
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 WORK = NOTEBOOKS.parent / "work"

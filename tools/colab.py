@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compgpt_lib.files import print_anything, replacing, resolved
+from compgpt_lib.support.files import print_anything, replacing, resolved
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = """\

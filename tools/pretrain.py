@@ -10,13 +10,17 @@ from typing import Annotated
 
 import typer
 
+from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.evaluation import bits_per_character, completion_scores, mean_loss
-from compgpt_lib.files import write_text
-from compgpt_lib.models import MODELS, ParallelGPT, build, describe, load, write_safetensors
-from compgpt_lib.pretrained import MANIFEST, TOKENIZER
-from compgpt_lib.training import Run, native_precision, run_folder, train
+from compgpt_lib.models import MODELS, ParallelGPT, build
+from compgpt_lib.runs import run_folder
+from compgpt_lib.support.devices import native_precision
+from compgpt_lib.support.files import write_text
+from compgpt_lib.support.tensors import write_safetensors
+from compgpt_lib.training import Run, train
+from compgpt_lib.weights import MANIFEST, TOKENIZER, describe, load
 
 RECIPE = TrainConfig.preset(
     "laptop",
@@ -50,7 +54,7 @@ def train_models(names: Names = None, threads: int = os.cpu_count() or 1) -> Non
     import torch
 
     torch.set_num_threads(threads)
-    corpus = Corpus.installed()
+    corpus = corpora.installed()
     for name in names or list(MODELS):
         run = trained(name, corpus)
         print(f"{name}: {run.history.tail(1).to_string(index=False)}", flush=True)
@@ -81,7 +85,7 @@ A small model of library code: it has learned the look of data-science Python, n
 @app.command("ship")
 def ship(count: int = 300, windows: int = 1024) -> None:
     """Write what is trained to data/pretrained in half precision, with a card for each model."""
-    corpus = Corpus.installed()
+    corpus = corpora.installed()
     corpus.tokenizer.save(PLACE / TOKENIZER)
     hashes = {TOKENIZER: sha256(PLACE / TOKENIZER)}
     for name in MODELS:

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from compgpt_lib import checks
 from compgpt_lib.generation import fits
 from compgpt_lib.introspection import parts, trace
 from compgpt_lib.measures import CLASSES, character_classes, contributions, losses
 from compgpt_lib.models import ParallelGPT
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.widgets.view import State, View, floats, from_floats, read, script, sign
 

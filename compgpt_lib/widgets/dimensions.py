@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from compgpt_lib import checks
 from compgpt_lib.generation import fits
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import (
@@ -25,6 +24,7 @@ from compgpt_lib.measures import (
     stage_table,
 )
 from compgpt_lib.models import Decoder, is_model
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.widgets.view import State, View, floats, from_floats, read, script, sign
 

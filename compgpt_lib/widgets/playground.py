@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from compgpt_lib import checks
 from compgpt_lib.generation import draws, fits
 from compgpt_lib.models import Decoder
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.widgets.view import Reading, State, View, named, read, script, sign
 

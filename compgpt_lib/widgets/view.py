@@ -18,9 +18,9 @@ import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from compgpt_lib import checks
 from compgpt_lib.figures import visible
 from compgpt_lib.models import Decoder
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 
 State = Mapping[str, Any]

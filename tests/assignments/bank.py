@@ -76,8 +76,8 @@ MUTANTS = {
         ),
         "the exercises' solutions": (
             {
-                "scores": "from compgpt_lib.lessons import scaled_scores as scores",
-                "weights": "from compgpt_lib.lessons import causal_weights",
+                "scores": "from compgpt_lib.teaching.exercises import scaled_scores as scores",
+                "weights": "from compgpt_lib.teaching.exercises import causal_weights",
             },
             23,
         ),
@@ -111,7 +111,7 @@ MUTANTS = {
         "unweighted parts": ({"parts": ("w * (o1 @ H.T)", "(o1 @ H.T)")}, 22),
         "bias in a part": ({"parts": ("w * (o1 @ H.T),", "w * (o1 @ H.T) + b,")}, 22),
         "alone without its weight": ({"alone": ("loss(first), ", "loss(o1), ")}, 24),
-        "the exercise's solution": ({"mix": "from compgpt_lib.lessons import mix"}, 27),
+        "the exercise's solution": ({"mix": "from compgpt_lib.teaching.exercises import mix"}, 27),
         "slope by another autograd": (
             {
                 "slope": "def slope(o1, o2, w, H, b, targets):\n"

@@ -13,7 +13,7 @@ from playwright.sync_api import Error
 from compgpt_lib import measures
 from compgpt_lib.generation import complete, draws
 from compgpt_lib.introspection import trace
-from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import explore_dimensions
 from compgpt_lib.widgets.view import sign
 
@@ -23,10 +23,8 @@ TEXT = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / l
 LONG = (LIBRARY / "corpus.py").read_text()[: 8 * 128]
 SETUP = f"""
 import torch
-from compgpt_lib.pretrained import load_pretrained
-from compgpt_lib.widgets import (
-    explore_attention, explore_branches, explore_dimensions, playground
-)
+from compgpt_lib.weights import load_pretrained
+from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions, playground
 
 models = {{name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt")}}
 tokenizer = models["gpt"][1]
@@ -417,7 +415,7 @@ def test_in_their_chapters(open_notebook, chapter):
 
 def test_tab_offers_what_the_model_would_write(open_notebook):
     ask = "complete_with_tab(*models['gpt'])"
-    setup = SETUP + "from compgpt_lib.completer import complete_with_tab\n"
+    setup = SETUP + "from compgpt_lib.widgets.completer import complete_with_tab\n"
     notebook = open_notebook("tab", setup, ask, "1 + 1", "")
     page = notebook.page
     page.locator(".jp-OutputArea-output", has_text="TabCompleter(gpt").wait_for(timeout=PATIENCE)

@@ -70,7 +70,7 @@ def test_links_lead_to_chapters_that_exist(path):
 @each_chapter
 def test_what_is_shown_is_what_runs(path):
     """Library source in an output is the source of today."""
-    library = "\n".join(p.read_text() for p in (ROOT / "compgpt_lib").glob("*.py"))
+    library = "\n".join(p.read_text() for p in (ROOT / "compgpt_lib").rglob("*.py"))
     lines = {line.strip() for line in library.splitlines()}
     for cell in code(path):
         if "show_source(" in cell.source or "show_solution(" in cell.source:

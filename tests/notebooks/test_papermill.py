@@ -10,7 +10,7 @@ import pandas as pd
 import papermill
 import pytest
 
-from compgpt_lib.corpus import Corpus
+from compgpt_lib import corpora
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +43,6 @@ def test_chapter_runs_at_smoke_size(path, tmp_path, home):
 def test_chapter_runs_on_a_folder_of_the_learners_own(number, tmp_path, home):
     (path,) = [path for path in PATHS if path.name.startswith(number)]
     done = execute(path, tmp_path, preset="smoke", data=str(ROOT / "compgpt_lib"))
-    V = len(Corpus.from_files(ROOT / "compgpt_lib").tokenizer)
+    V = len(corpora.from_files(ROOT / "compgpt_lib").tokenizer)
     if number == "03":
         assert re.search(rf"vocab_size={V}\b", str(done.cells))

@@ -5,11 +5,12 @@ from jupyter_client.manager import start_new_kernel
 TRAIN = """
 import torch
 from compgpt_lib.config import ModelConfig, TrainConfig
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.models import build
 from compgpt_lib.training import train
 
-corpus = Corpus.from_files({library!r})
+corpus = corpora.from_files({library!r})
 model = build("gpt", ModelConfig.preset("smoke", vocab_size=len(corpus.tokenizer)))
 untrained = model.head.weight.clone()
 config = TrainConfig.preset("smoke", steps=1_000_000)

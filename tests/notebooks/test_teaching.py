@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from compgpt_lib.lessons import EXERCISES
+from compgpt_lib.teaching.exercises import EXERCISES
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -16,15 +16,16 @@ from test_training import fresh, same
 from torch import nn
 from torch.testing import assert_close
 
-from compgpt_lib import models, training
+from compgpt_lib import models, runs
 from compgpt_lib.evaluation import flops_per_character, step_seconds
+from compgpt_lib.fast.dropout import Dropout
 from compgpt_lib.generation import generate
-from compgpt_lib.identity import code_of
 from compgpt_lib.introspection import trace
-from compgpt_lib.kernels import Dropout
 from compgpt_lib.measures import head_patterns, logit_lens
-from compgpt_lib.models import load, save
-from compgpt_lib.training import CHECKPOINT, run_folder, train
+from compgpt_lib.runs import CHECKPOINT, run_folder
+from compgpt_lib.support.identity import code_of
+from compgpt_lib.training import train
+from compgpt_lib.weights import load, save
 
 CASES = int(os.environ.get("COMPGPT_CASES", 25))
 CELL = """
@@ -150,10 +151,11 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from conftest import short_run
 from test_training import fresh
+from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.training import run_folder
+from compgpt_lib.runs import run_folder
 exec(open(sys.argv[3]).read())
-corpus = Corpus.from_files(sys.argv[2])
+corpus = corpora.from_files(sys.argv[2])
 model = fresh(corpus)
 model.__class__ = Changed
 print(run_folder(model, corpus, short_run()).name)
@@ -167,7 +169,7 @@ def test_another_process_finds_the_run_again(home, tmp_path):
             f"names = {{'a', 'b', 'c', 'd'}}\n{CELL.format(scale=scale, residual='', words=turn)}"
         )
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, os.path.dirname(__file__), str(LIBRARY),
+            [sys.executable, "-c", PROGRAM, str(LIBRARY.parent / "tests"), str(LIBRARY),
              str(tmp_path / "cell.py")],
             capture_output=True, text=True, check=True,
             env=os.environ | {"PYTHONHASHSEED": str(turn + 1), "COMPGPT_HOME": str(home)},
@@ -355,7 +357,7 @@ def test_another_default_device_changes_nothing(corpus, tmp_path):
 
 
 def test_a_lone_local_rank_is_named():
-    code = "from compgpt_lib.training import default_device; print(default_device())"
+    code = "from compgpt_lib.support.devices import default_device; print(default_device())"
     environment = {
         key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")
     }
@@ -388,7 +390,7 @@ def test_odd_things_in_a_model_have_an_identity_too(corpus):
         return odd
 
     assert code_of(model()) == code_of(model()) != code_of(fresh(corpus))
-    assert training.run_folder(model(), corpus, short_run())
+    assert runs.run_folder(model(), corpus, short_run())
 
 
 def test_hooks_of_the_learners_are_seen_by_all_that_looks(corpus):

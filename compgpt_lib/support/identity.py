@@ -26,7 +26,10 @@ from torch import Tensor, nn
 _STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 _INSTALLED = {"site-packages", "dist-packages"}
 # What decides the library's numbers; what it says in errors and where it writes does not.
-_OURS = tuple(f"compgpt_lib.{name}" for name in ("models", "layers", "kernels"))
+_OURS = tuple(
+    f"compgpt_lib.{name}"
+    for name in ("models", "layers", "fast.dropout", "fast.loss", "fast.branches", "fast.rows")
+)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NOT_CODE = {
     *("__doc__", "__module__", "__dict__", "__weakref__", "__annotations__", "__slots__"),

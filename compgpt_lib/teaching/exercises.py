@@ -10,8 +10,7 @@ import copy
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,55 +19,10 @@ import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.models import build
-
-
-def show_source(*things: object) -> None:
-    """Display the source of functions, methods or classes as it stands in the library."""
-    try:
-        parts = [textwrap.dedent(inspect.getsource(thing)) for thing in things]  # type: ignore[arg-type]
-    except OSError as error:  # Python finds no class of a notebook, only its methods
-        raise ValueError(
-            "things must be of the library, or functions: the source of your class is in the cell "
-            "where you wrote it"
-        ) from error
-    display(Markdown("```python\n" + "\n\n".join(parts).rstrip() + "\n```"))
-
-
-def reveal(guess: Any, truth: Any) -> None:
-    """Print what is true beside what the learner had predicted, a number or a few words.
-
-    Raises TypeError where one is a number and the other is not.
-    """
-    shown = _readable(truth)
-    if guess is ... or guess is None:
-        print(f"It is {shown}. (You had not guessed: the cell above has a place for it.)")
-        return
-    if not isinstance(guess, str if isinstance(truth, str) else int | float):
-        wanted = "a few words in quotes" if isinstance(truth, str) else "a number, without quotes"
-        raise TypeError(f"guess must be {wanted}, got {_short(guess)}")
-    rest = ""
-    if isinstance(guess, str):
-        guess = guess.strip()
-        right = guess.casefold() == truth.casefold()
-    else:
-        right = math.isclose(guess, truth, rel_tol=0.05, abs_tol=1e-12)
-        place = isinstance(truth, int) and abs(truth) < 10  # the number of a block, a position
-        if not right and guess * truth > 0 and not place:
-            factor = max(guess / truth, truth / guess)
-            rest = f" That is {factor:.1f} times {'less' if truth < guess else 'more'}."
-    print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {shown}.{rest}")
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if float(value).is_integer():
-        return f"{int(value):,}"
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+from compgpt_lib.teaching.lessons import short
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -146,49 +100,12 @@ class Exercise:
         display(Markdown(fold))
 
 
-class _Refuse(TorchFunctionMode):
-    """Torch's own functions, compiled ones too, raise where an answer calls them."""
-
-    def __init__(self, barred: set[Any]) -> None:
-        super().__init__()
-        self.barred = barred
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self.barred:
-            raise RuntimeError(f"{func.__name__} is barred here: write it by hand")
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def by_hand(*barred: Callable[..., Any]) -> Iterator[None]:
-    """Let what an answer is to write by hand refuse to work, by whatever name it was imported."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("that function is barred here: write it by hand")
-
-    python = [one for one in barred if hasattr(one, "__code__")]  # the others are torch's C++
-    code = [one.__code__ for one in python]
-    try:
-        for one in python:
-            one.__code__ = refuse.__code__.replace(co_freevars=one.__code__.co_freevars)
-        with _Refuse(set(barred)):
-            yield
-    finally:
-        for one, before in zip(python, code, strict=True):
-            one.__code__ = before
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
 def _told(case: tuple[Any, ...]) -> str:
     """Return the inputs of a case in a line: small ones as they are, tensors by their shape."""
     parts = [
         f"a tensor {tuple(one.shape)}"
         if isinstance(one, Tensor) and one.numel() > 8
-        else _short(one)
+        else short(one)
         for one in case
     ]
     return ", ".join(parts)
@@ -209,7 +126,7 @@ def _apart(value: Any, wanted: Any) -> str:
         off = ~torch.isclose(a, b, atol=1e-5, equal_nan=True)
         place = tuple(off.nonzero()[0].tolist())
         return f"at {list(place)} it gives {a[place]:.4g}, and should give {b[place]:.4g}"
-    return f"it gives {_short(value)}, and should give {_short(wanted)}"
+    return f"it gives {short(value)}, and should give {short(wanted)}"
 
 
 def _borrowed(answer: Callable[..., Any]) -> str:

@@ -15,10 +15,16 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from compgpt_lib import checks
+import platformdirs
+
+from compgpt_lib.support import checks
 
 STALE = 3600.0  # seconds after which a temporary file must be that of a process that was killed
 LONGEST = 255  # characters that one name within a path may have, on nearly every file system
+try:
+    _STARTED_IN: Path | None = Path.cwd()
+except FileNotFoundError:  # deleted: only a relative COMPGPT_HOME cannot do without it
+    _STARTED_IN = None
 
 
 def resolved(path: Any, name: str = "path", start: Path | None = None) -> Path:
@@ -172,3 +178,26 @@ def print_anything() -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def home() -> Path:
+    """Return the folder under which the kit keeps what it builds (corpora, runs).
+
+    It is `$COMPGPT_HOME` where that is set, the checkout where the library runs from one, and the
+    user's cache folder otherwise. A relative value begins where the process was when it imported
+    the library, so that it means one place throughout. Raises ValueError for one that can be no
+    folder.
+    """
+    if chosen := os.environ.get("COMPGPT_HOME"):
+        path = resolved(chosen, "COMPGPT_HOME", start=_STARTED_IN)
+        in_the_way = no_folder(path, *path.parents)
+        if in_the_way is not None:
+            raise ValueError(
+                f"COMPGPT_HOME must be a folder, got {chosen!r}, but {in_the_way} is a file: "
+                "set it to another place, or to nothing for the usual one"
+            )
+        return path
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "notebooks").is_dir():
+        return checkout
+    return Path(platformdirs.user_cache_dir("compgpt"))

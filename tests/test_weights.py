@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import NAMES
 
-from compgpt_lib import pretrained
-from compgpt_lib.pretrained import load_pretrained
+from compgpt_lib import weights
+from compgpt_lib.weights import load_pretrained
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = '''import numpy as np
@@ -32,9 +32,9 @@ def test_each_model_predicts_code_and_its_card_tells_the_truth(name):
     ids = torch.from_numpy(tokenizer.encode(CODE).astype("int64"))[None, :129]
     loss = model.loss(ids[:, :-1], ids[:, 1:]).item()
     assert loss < 1.7  # of ln 105 = 4.65
-    card = (pretrained.folder() / f"{name}.md").read_text()
+    card = (weights.folder() / f"{name}.md").read_text()
     assert f"{model.parameter_count():,} parameters" in card
-    content = (pretrained.folder() / f"{name}.safetensors").read_bytes()
+    content = (weights.folder() / f"{name}.safetensors").read_bytes()
     assert hashlib.sha256(content).hexdigest() in card and f"{len(content):,} bytes" in card
     for said in ("data", "seen in training", "line completion", "licence", "make pretrain"):
         assert said in card
@@ -42,14 +42,14 @@ def test_each_model_predicts_code_and_its_card_tells_the_truth(name):
 
 
 def test_all_of_it_is_small():
-    assert sum(path.stat().st_size for path in pretrained.folder().iterdir()) < 20e6
+    assert sum(path.stat().st_size for path in weights.folder().iterdir()) < 20e6
 
 
-@pytest.mark.parametrize("file", ["gpt.safetensors", pretrained.TOKENIZER])
+@pytest.mark.parametrize("file", ["gpt.safetensors", weights.TOKENIZER])
 def test_another_file_in_its_place_is_refused(tmp_path, monkeypatch, file):
     copy = tmp_path / "weights"
-    shutil.copytree(pretrained.folder(), copy)
-    monkeypatch.setattr(pretrained, "_PLACES", (copy,))
+    shutil.copytree(weights.folder(), copy)
+    monkeypatch.setattr(weights, "_PLACES", (copy,))
     load_pretrained("gpt")
     content = bytearray((copy / file).read_bytes())
     content[-1] ^= 1
@@ -61,6 +61,6 @@ def test_another_file_in_its_place_is_refused(tmp_path, monkeypatch, file):
         load_pretrained("gpt")
     with pytest.raises(ValueError, match="name of the model must be one of gpt, p-gpt"):
         load_pretrained("p-gpt-1")
-    monkeypatch.setattr(pretrained, "_PLACES", (tmp_path / "nowhere",))
+    monkeypatch.setattr(weights, "_PLACES", (tmp_path / "nowhere",))
     with pytest.raises(FileNotFoundError, match="no trained weights"):
         load_pretrained("gpt")

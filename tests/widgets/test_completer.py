@@ -8,10 +8,10 @@ from IPython.core import completer
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
-from compgpt_lib.completer import TabCompleter, complete_with_tab
 from compgpt_lib.generation import complete
-from compgpt_lib.pretrained import load_pretrained
 from compgpt_lib.tokenizer import CharTokenizer
+from compgpt_lib.weights import load_pretrained
+from compgpt_lib.widgets.completer import TabCompleter, complete_with_tab
 
 WHOLE_CELL = hasattr(completer, "context_matcher")  # IPython before 8.6 tells a line, no label
 TOKENIZER = CharTokenizer("\n abcdefghijklmnopqrst=")
@@ -87,7 +87,7 @@ def test_lines_above_the_cursor_and_earlier_cells_are_read(gpt, shell):
 
 def test_no_offer_waits_longer_than_the_deadline_and_one_more_character(gpt, shell, monkeypatch):
     """A clock of its own: each character takes a second."""
-    import compgpt_lib.completer as module
+    import compgpt_lib.widgets.completer as module
 
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])

@@ -8,9 +8,10 @@ from conftest import some_ids, tiny_model
 from torch import nn
 from torch.testing import assert_close
 
-from compgpt_lib import kernels
+from compgpt_lib.fast import branches, dropout, rows
+from compgpt_lib.fast.dropout import Dropout, kept
+from compgpt_lib.fast.loss import linear_cross_entropy
 from compgpt_lib.generation import generate
-from compgpt_lib.kernels import Dropout, kept, linear_cross_entropy
 from compgpt_lib.models import build
 
 
@@ -123,7 +124,7 @@ def branches_and_inputs(d=64, batch=8, time=2048):
 def test_threads_compute_what_turns_compute(two_threads):
     model, inputs = branches_and_inputs(d=16, batch=2, time=64)
     results = []
-    for run in (kernels.in_turn, kernels.in_threads):
+    for run in (branches.in_turn, branches.in_threads):
         model.zero_grad()
         for x in inputs:
             x.grad = None
@@ -143,35 +144,35 @@ def test_threads_keep_dropout_and_precision_as_they_are(two_threads):
     def run(seed):
         torch.manual_seed(seed)
         with torch.autocast("cpu", torch.bfloat16):
-            return kernels.in_threads(model._blocks(), inputs, None)
+            return branches.in_threads(model._blocks(), inputs, None)
 
     first = run(0)
     for _ in range(5):  # whichever thread is first
         assert all(torch.equal(a, b) for a, b in zip(run(0), first, strict=True))
     assert not torch.equal(run(1)[0], first[0])
-    same = kernels.in_threads([model._blocks()[0]] * 2, [inputs[0]] * 2, None)
+    same = branches.in_threads([model._blocks()[0]] * 2, [inputs[0]] * 2, None)
     assert not torch.equal(*same)  # each branch has random numbers of its own
-    assert not hasattr(kernels._own, "generator")  # nor is this thread touched
+    assert not hasattr(dropout.own, "generator")  # nor is this thread touched
 
 
 def test_an_error_in_a_thread_is_raised(two_threads):
     model = tiny_model("p-gpt")
     with pytest.raises(RuntimeError):
-        kernels.in_threads(model._blocks(), [torch.randn(1, 4, 7, requires_grad=True)] * 2, None)
+        branches.in_threads(model._blocks(), [torch.randn(1, 4, 7, requires_grad=True)] * 2, None)
     assert torch.get_num_threads() == 2
 
 
 def test_the_way_that_fits_is_taken(two_threads, monkeypatch):
     taken = []
-    monkeypatch.setattr(kernels, "in_threads", lambda *_: taken.append("threads"))
-    monkeypatch.setattr(kernels, "in_turn", lambda *_: taken.append("turn"))
+    monkeypatch.setattr(branches, "in_threads", lambda *_: taken.append("threads"))
+    monkeypatch.setattr(branches, "in_turn", lambda *_: taken.append("turn"))
     large, small = torch.empty(64, 128, 128), torch.empty(2, 16, 16)
-    kernels.fitting([[], []], [large.requires_grad_()] * 2, None)
-    kernels.fitting([[], []], [large.detach()] * 2, None)  # evaluation
-    kernels.fitting([[], []], [small.requires_grad_()] * 2, None)
-    kernels.fitting([[]], [large], None)  # one branch
+    branches.fitting([[], []], [large.requires_grad_()] * 2, None)
+    branches.fitting([[], []], [large.detach()] * 2, None)  # evaluation
+    branches.fitting([[], []], [small.requires_grad_()] * 2, None)
+    branches.fitting([[]], [large], None)  # one branch
     torch.set_num_threads(1)
-    kernels.fitting([[], []], [large] * 2, None)
+    branches.fitting([[], []], [large] * 2, None)
     assert taken == ["threads", "turn", "turn", "turn", "turn"]
 
 
@@ -183,18 +184,18 @@ def test_side_by_side_computes_what_turns_compute(time):
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
     inputs = [torch.randn(3, time, 16) for _ in range(2)]
     with torch.no_grad():
-        wanted = kernels.in_turn(model._blocks(), inputs, None)
-        found = kernels.SideBySide(model._blocks())(model._blocks(), inputs, None)
+        wanted = branches.in_turn(model._blocks(), inputs, None)
+        found = branches.SideBySide(model._blocks())(model._blocks(), inputs, None)
     for a, b in zip(found, wanted, strict=True):
         assert_close(a, b)
 
 
 @pytest.mark.parametrize("outputs", [(6, 400), (7, 401)])
 def test_a_shared_out_product_is_the_product(two_threads, outputs, monkeypatch):
-    monkeypatch.setattr(kernels._SharedOut, "LEAST", 0)
+    monkeypatch.setattr(rows._SharedOut, "LEAST", 0)
     layers = nn.Sequential(nn.Linear(24, outputs[0]), nn.GELU(), nn.Linear(outputs[0], outputs[1]))
-    quick = kernels.share_out(layers)
-    assert isinstance(quick[0], kernels._SharedOut) and type(layers[0]) is nn.Linear
+    quick = rows.share_out(layers)
+    assert isinstance(quick[0], rows._SharedOut) and type(layers[0]) is nn.Linear
     with torch.no_grad():
         for shape in ((24,), (1, 1, 24), (1, 24), (3, 24), (2, 5, 24)):
             x = torch.randn(shape)
@@ -204,17 +205,17 @@ def test_a_shared_out_product_is_the_product(two_threads, outputs, monkeypatch):
 def test_more_cores_than_outputs():
     layer, x = nn.Linear(40, 3), torch.randn(1, 40)
     with torch.no_grad():
-        assert_close(kernels._SharedOut(layer, 64)(x), layer(x))
+        assert_close(rows._SharedOut(layer, 64)(x), layer(x))
 
 
 def test_one_core_shares_nothing_out():
     layer = nn.Linear(2000, 2000)
-    assert torch.get_num_threads() == 1 and kernels.share_out(layer) is layer
+    assert torch.get_num_threads() == 1 and rows.share_out(layer) is layer
 
 
 @pytest.mark.parametrize("name", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
 def test_the_quick_copy_writes_the_same(name, two_threads, monkeypatch):
-    monkeypatch.setattr(kernels._SharedOut, "LEAST", 0)
+    monkeypatch.setattr(rows._SharedOut, "LEAST", 0)
     model = tiny_model(name)
     before = copy.deepcopy(model.state_dict())
     drawn = [
@@ -224,7 +225,7 @@ def test_the_quick_copy_writes_the_same(name, two_threads, monkeypatch):
     assert drawn[0] == drawn[1]
     assert_close(model.state_dict(), before, rtol=0, atol=0)
     if name == "p-gpt":
-        assert model.run is kernels.fitting
+        assert model.run is branches.fitting
         alone = model.only("first")
         assert list(generate(alone, some_ids(1)[0, :5], 40, seed=0)) == list(
             generate(alone, some_ids(1)[0, :5], 40, seed=0, cache=False)
@@ -246,7 +247,7 @@ def test_p_gpt_trains_in_threads_as_in_turn(two_threads):
 
     ids = some_ids(16, 512)
     gradients = []
-    for run in (kernels.fitting, kernels.in_turn):
+    for run in (branches.fitting, branches.in_turn):
         model = build("p-gpt", tiny(context_length=512, d_model=128)).train()
         model.run = run
         model.loss(ids, ids).backward()

@@ -23,8 +23,8 @@ from compgpt_lib.generation import draws
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import CLASSES, PATTERNS
 from compgpt_lib.models import build
-from compgpt_lib.pretrained import load_pretrained
 from compgpt_lib.tokenizer import CharTokenizer
+from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import (
     dimensions,
     explore_attention,

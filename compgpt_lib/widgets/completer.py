@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from compgpt_lib import checks
 from compgpt_lib.generation import draws, fits, generate
 from compgpt_lib.models import Decoder
+from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 
 _CELLS = 10  # earlier cells that a model may see, as far as its context reaches

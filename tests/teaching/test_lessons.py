@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from compgpt_lib import lessons
-from compgpt_lib.lessons import EXERCISES
+from compgpt_lib.teaching import exercises, lessons
+from compgpt_lib.teaching.exercises import EXERCISES
 
 WRONG = [(name, hint) for name, exercise in EXERCISES.items() for hint in exercise.hints]
 
@@ -33,22 +33,22 @@ def test_each_wrong_answer_gets_its_own_hint(name, hint):
 
 
 def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
-    EXERCISES["mix"].check(lessons.mix)
+    EXERCISES["mix"].check(exercises.mix)
     EXERCISES["mix"].check(lambda a, b, w: a + b)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
     shown = []
-    monkeypatch.setattr(lessons, "display", shown.append)
+    monkeypatch.setattr(exercises, "display", shown.append)
     EXERCISES["mix"].show_solution()
-    assert "<details>" in shown[0].data and inspect.getsource(lessons.mix) in shown[0].data
+    assert "<details>" in shown[0].data and inspect.getsource(exercises.mix) in shown[0].data
 
 
 def test_show_source_shows_what_runs(monkeypatch):
     shown = []
     monkeypatch.setattr(lessons, "display", shown.append)
-    lessons.show_source(lessons.Exercise.check, lessons.mix)
+    lessons.show_source(exercises.Exercise.check, exercises.mix)
     assert shown[0].data.startswith("```python\ndef check(self")
-    assert inspect.getsource(lessons.mix).strip() in shown[0].data
+    assert inspect.getsource(exercises.mix).strip() in shown[0].data
 
 
 def test_an_answer_may_write_into_its_input_and_spoils_nothing():
@@ -154,7 +154,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
         "fused": lambda: F.scaled_dot_product_attention(x, x, x),
         "backward": lambda: (x * torch.ones(1, requires_grad=True)).sum().backward(),
         "autograd": lambda: torch.autograd.backward((x * torch.ones(1, requires_grad=True)).sum()),
-        "exercise": lambda: lessons.mix(x, x, 0.5),
+        "exercise": lambda: exercises.mix(x, x, 0.5),
     }
     with pytest.raises(ZeroDivisionError):  # whatever happens inside, all is put back
         with lessons.by_hand(
@@ -163,7 +163,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
             F.layer_norm,
             F.scaled_dot_product_attention,
             torch.autograd.backward,
-            lessons.mix,
+            exercises.mix,
         ):
             assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(
                 calls, True
@@ -200,10 +200,10 @@ def test_no_answer_breaks_the_check(name, kind):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
     shown = []
-    monkeypatch.setattr(lessons, "display", shown.append)
+    monkeypatch.setattr(exercises, "display", shown.append)
     EXERCISES[name].show_solution()
     (code,) = re.findall(r"```python\n(.*?)```", shown[0].data, re.DOTALL)
-    scope = dict(vars(lessons))
+    scope = dict(vars(exercises))
     exec(code, scope)
     assert EXERCISES[name].verdict(scope[EXERCISES[name].solution.__name__]) == (True, "Right.")
 

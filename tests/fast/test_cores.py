@@ -9,7 +9,7 @@ import threading
 import pytest
 import torch
 
-from compgpt_lib import cores
+from compgpt_lib.fast import cores
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="as Linux tells it")
 
@@ -50,7 +50,8 @@ import ctypes, os, threading, time
 import torch  # first, as a notebook may
 torch.set_num_threads(2)
 torch.ones(500, 500) @ torch.ones(500, 500)
-from compgpt_lib import cores, kernels
+from compgpt_lib.fast import cores
+from compgpt_lib import fast
 names = {thread.name for thread in threading.enumerate()}
 assert "looks at what else computes" in names, names
 time.sleep(1)

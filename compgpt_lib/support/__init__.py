@@ -1,0 +1,1 @@
+"""Arguments checked, files written whole or not at all, runs told apart."""

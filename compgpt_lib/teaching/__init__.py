@@ -1,0 +1,1 @@
+"""What the chapters need beside the models: lessons and exercises."""

@@ -1,0 +1,139 @@
+"""A model in one file, whole or not at all, and the four trained ones that the kit ships."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from compgpt_lib.config import ModelConfig
+from compgpt_lib.models import LONE_BRANCH, MODELS, Branch, Decoder, ParallelGPT, build, is_model
+from compgpt_lib.support import checks
+from compgpt_lib.support.files import resolved
+from compgpt_lib.support.identity import code_of
+from compgpt_lib.support.tensors import read_safetensors, tied, write_safetensors
+from compgpt_lib.tokenizer import CharTokenizer
+
+OPTIMIZER = "optimizer."  # in a checkpoint, what begins so belongs to the optimizer
+MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+_HERE = Path(__file__).resolve().parent
+_PLACES = (_HERE.parent / "data" / "pretrained", _HERE / "pretrained")  # a checkout's, a wheel's
+
+
+def folder() -> Path:
+    """Return where the shipped weights are; raises FileNotFoundError if they are not."""
+    for place in _PLACES:
+        if (place / MANIFEST).is_file():
+            return place
+    raise FileNotFoundError(
+        f"no trained weights at {_PLACES[0]}: get the whole repository, or `make pretrain` (hours)"
+    )
+
+
+def load_pretrained(name: str) -> tuple[Decoder, CharTokenizer]:
+    """Return a shipped model ("gpt", "p-gpt", "lc-gpt" or "cc-gpt") and its tokenizer.
+
+    The model is on the CPU, in fp32 (shipped in half precision), in evaluation mode. Its card
+    stands beside the weights in data/pretrained. Raises ValueError for another name, or for a file
+    that is not the one that was shipped, FileNotFoundError for a missing one.
+    """
+    checks.one_of("name of the model", name, MODELS)
+    place = folder()
+    hashes = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    for file in (TOKENIZER, f"{name}.safetensors"):
+        if not (place / file).is_file():
+            raise FileNotFoundError(f"{place / file} is missing: get the whole repository")
+        found = hashlib.sha256((place / file).read_bytes()).hexdigest()
+        if found != hashes.get(file):
+            raise ValueError(
+                f"{place / file} is not the file that was shipped: its sha256 is {found[:12]}..., "
+                f"and {MANIFEST} says {str(hashes.get(file))[:12]}...; get it again"
+            )
+    model = load(place / f"{name}.safetensors")
+    return model, CharTokenizer.load(place / TOKENIZER)
+
+
+def describe(model: Decoder) -> dict[str, Any]:
+    """Return what `load` needs to know to build the model again.
+
+    `changed` names the class of a model that computes something else than the library's does.
+    """
+    about = {"model": model.name, "config": model.config.as_dict()}
+    if not _as_built(model):
+        kind = type(model)
+        about["changed"] = f"{kind.__module__}.{kind.__qualname__}"
+    return about
+
+
+def _as_built(model: Decoder) -> bool:
+    """Say whether a model computes what `build` makes of its name and configuration."""
+    branches = list(model.branches) if isinstance(model, ParallelGPT) else []
+    fresh = _named(model.name, model.config, branches[0] if branches else "first")
+    return fresh is not None and code_of(fresh) == code_of(model)
+
+
+def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
+    """Return a new model of a name, p-gpt-1 as that branch of a p-gpt; None for another name."""
+    with torch.device("cpu"):
+        if name == LONE_BRANCH:
+            pair = build(ParallelGPT.name, config)
+            return cast(ParallelGPT, pair).only(cast(Branch, branch))
+        return build(name, config) if name in MODELS else None
+
+
+def save(model: Decoder, path: str | Path) -> None:
+    """Write the model's weights and configuration to one safetensors file, whole or not at all.
+
+    Raises OSError where the disk is full or the folder cannot be written to.
+    """
+    is_model(model)
+    write_safetensors(model.state_dict(), resolved(path), describe(model))
+
+
+def load(path: str | Path, into: Decoder | None = None) -> Decoder:
+    """Return the model that `save` or a training run wrote, on the CPU, in evaluation mode.
+
+    What you changed of a model (a class of your own, another layer) stands in your code, not in the
+    file: build that model and give it as `into`, to be filled with the weights. Raises
+    FileNotFoundError for a missing file, ValueError for a damaged one, or one of another model.
+    """
+    path = resolved(path)
+    tensors, about = read_safetensors(path)
+    weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
+    if into is not None:
+        is_model(into)
+        model = into
+    else:
+        if "changed" in about:
+            raise ValueError(
+                f"{path} holds a changed model, {about['changed']}, which the library cannot "
+                "build: build it yourself and fill it, load(path, into=model)"
+            )
+        try:
+            branch = "first" if any(".first." in key for key in weights) else "second"
+            found = _named(about["model"], ModelConfig(**about["config"]), branch)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} does not say which model it holds ({error})") from error
+        if found is None:
+            raise ValueError(f"{path} does not say which model it holds ({about['model']})")
+        model = found
+        _tie(model, tied(weights))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = "".join(str(error).splitlines()[1:2]).strip()
+        whose = "it says" if into is None else "the model that is to be filled"
+        raise ValueError(f"{path} holds other weights than {whose}: {first}") from error
+    return model.eval()
+
+
+def _tie(model: Decoder, ties: Mapping[str, str]) -> None:
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for tie, name in ties.items():
+        if tie in parameters and name in parameters:
+            owner, _, leaf = tie.rpartition(".")
+            model.get_submodule(owner)._parameters[leaf] = parameters[name]
