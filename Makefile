@@ -6,7 +6,8 @@ DATA ?= installed# or huggingface (the paper's own data set), or a folder
 # on Linux saves gigabytes; otherwise what pip takes for the pin. A torch that fits is left alone.
 TORCH ?= $(if $(wildcard .venv/constraints.txt),installed)
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
-PINS = $(if $(filter installed,$(TORCH)),.venv/constraints.txt,constraints.txt)
+# What the versions are pinned by; nothing (make PINS= ...): the newest that the ranges admit.
+PINS ?= $(if $(filter installed,$(TORCH)),.venv/constraints.txt,constraints.txt)
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
 # Jupyter wants to be told that root, as in a container, is meant.
@@ -26,9 +27,9 @@ help: ## show the targets
 	@echo "installing into .venv (a few minutes the first time)"
 	@rm -f .venv/.stamp
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
-	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins $(PINS) || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
-	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $$(grep '^torch==' constraints.txt))
-	@$(PIP) -c $(PINS) -e '.[lab,data,course,test]'
+	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins .venv/constraints.txt || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
+	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $(if $(PINS),$$(grep '^torch==' constraints.txt),torch))
+	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -45,13 +46,14 @@ lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/codespell
+	@$(BIN)/oxlint --deny-warnings compgpt_lib/widgets
 
 check: lint ## lint and unit tests, for every edit (under 3 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
 
 # Two workers, and one thread in each of their kernels: half as long again for two threads each.
-# The longest files first; no chapter stands before one that trains what it needs, as 07 does.
-LONG := $(foreach number,06 03 04 05 00 07,$(wildcard notebooks/$(number)_*.ipynb))
+# The longest files first; no chapter stands before one that trains what it needs, as 08 does.
+LONG := $(foreach number,07 03 05 06 00 04 08,$(wildcard notebooks/$(number)_*.ipynb))
 SLOW := tests/browser tests/assignments tests/test_colab.py tests/notebooks tests/fast tests/support tests/teaching tests/widgets
 
 test: check ## everything: check, the stored outputs of the notebooks, slow tests
@@ -64,7 +66,7 @@ notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
 assignments: .venv/.stamp ## check and release the assignments; with SUBMISSIONS=folder grade them
 	@$(BIN)/python tools/assignments.py $(if $(SUBMISSIONS),grade "$(SUBMISSIONS)",release)
 
-bench: .venv/.stamp ## measure every claim of speed, write the README's table (ten minutes)
+bench: .venv/.stamp ## measure every claim of speed, write the tables of both READMEs (ten minutes)
 	@$(BIN)/python benchmarks/bench.py --write
 	@$(BIN)/python benchmarks/scaling.py --write
 

@@ -1,6 +1,7 @@
 """Every claim of speed: the plain way, Hugging Face's GPT-2 and ours in turns within one run.
 
-`make bench` prints the table with a verdict per row and writes it, with a picture, for the README.
+`make bench` prints the table with a verdict per row and writes it, with a picture, to the README
+beside this file; the rows that a newcomer asks for stand in the project's README as well.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 import typer
-from measuring import Work, machine, product, turns
+from measuring import ROOT, Work, machine, markdown, product, turns, write_between
 from plain import PlainGPT, stacked_batch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
@@ -32,18 +33,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, Preset
 from compgpt_lib.evaluation import flops_per_character
-from compgpt_lib.fast.branches import in_threads, in_turn
 from compgpt_lib.fast.rows import share_out
-from compgpt_lib.generation import generate
+from compgpt_lib.generation import Sampling, generate
 from compgpt_lib.layers import Cache, CausalAttention
 from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
 from compgpt_lib.support.devices import native_precision
-from compgpt_lib.support.files import replacing, write_text
+from compgpt_lib.support.files import replacing
 from compgpt_lib.tokenizer import CharTokenizer
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / "README.md"
-BEGIN, END = "<!-- speed: written by make bench -->", "<!-- end of speed -->"
 
 
 @dataclass
@@ -54,6 +52,7 @@ class Row:
     at_most: bool = False
     unit: str = "x"
     detail: str = ""
+    brief: bool = False  # stands in the project's README as well
 
     def cells(self) -> dict[str, str]:
         sign = "at most" if self.at_most else "at least"
@@ -152,23 +151,24 @@ def training(rows: list[Row], preset: Preset, batch: int, repeats: int) -> pd.Da
         speed = {name: tokens / seconds[name] for name in ("plain", "hf", *MODELS)}
         speeds[f"dropout {rate:g}"] = speed
         named = f"{preset} size, batch {batch}, dropout {rate:g}"
+        brief = rate > 0
 
         def over(other: str, speed: dict[str, float] = speed) -> tuple[float, str]:
             detail = f"{speed['gpt']:,.0f} against {speed[other]:,.0f} tokens/s"
             return speed["gpt"] / speed[other], detail
 
         ratio, detail = over("plain")
-        rows.append(Row(f"gpt training over plain fp32, {named}", ratio, goal, detail=detail))
+        what = f"gpt training over plain fp32, {named}"
+        rows.append(Row(what, ratio, goal, detail=detail, brief=brief))
         ratio, detail = over("hf")
-        rows.append(
-            Row(f"gpt training over Hugging Face GPT-2, {named}", ratio, 1.5, detail=detail)
-        )
+        what = f"gpt training over Hugging Face GPT-2, {named}"
+        rows.append(Row(what, ratio, 1.5, detail=detail, brief=brief))
         for name, most in (("lc-gpt", 0.68), ("cc-gpt", 0.68), ("p-gpt", 1.0)):
             detail = f"{1000 * seconds[name]:.0f} against {1000 * seconds['gpt']:.0f} ms"
             ratio = seconds[name] / seconds["gpt"]
-            rows.append(
-                Row(f"step of {name} over gpt's, {named}", ratio, most, True, detail=detail)
-            )
+            what = f"step of {name} over gpt's, {named}"
+            told = brief and name != "cc-gpt"  # whose step is lc-gpt's
+            rows.append(Row(what, ratio, most, True, detail=detail, brief=told))
         if rate == 0:
             ceiling = max(flops / seconds[name] for name, (_, flops) in ceilings.items())
             flops = 3 * flops_per_character(build("gpt", config)) * speed["gpt"]
@@ -208,27 +208,16 @@ def laptop(rows: list[Row], preset: Preset, batch: int, repeats: int) -> None:
     rows.append(Row(f"step of p-gpt over gpt's, {named}", ratio, 0.9, True, detail=detail))
 
 
-def branch_rows(preset: Preset, batch: int, repeats: int) -> pd.DataFrame:
-    """The ways to run p-gpt's branches, as a share of gpt's time: training steps, generation."""
-    ways = {"in turn": in_turn, "in threads": in_threads}
+def branch_rows(preset: Preset, repeats: int) -> pd.DataFrame:
+    """The ways to run p-gpt's branches in generation, as a share of gpt's time."""
+    sizes: tuple[Preset, ...] = (preset, "laptop")
     table = {}
-    for size, windows in ((preset, batch), ("laptop", batch)):
+    for size in sizes:
         config = ModelConfig.preset(size, dropout=0.0)
-        gpt = build("gpt", config)
-        steps = {"gpt": step(gpt, gpt.loss, config, windows)}
-        for name, way in ways.items():
-            model = build("p-gpt", config)
-            assert isinstance(model, ParallelGPT)
-            model.run = way
-            steps[name] = step(model, model.loss, config, windows)
-        seconds = turns(steps, repeats)
-        table[f"{size} step"] = {way: seconds[way] / seconds["gpt"] for way in ways}
-        model = build("p-gpt", config).eval()
-        assert isinstance(model, ParallelGPT)
-        one_by_one = share_out(model)
-        both = {"gpt": gpt.eval().for_generation(), "in turn": one_by_one}
-        both["side by side"] = model.for_generation()
-        works = {name: _forwards(quick, config.context_length) for name, quick in both.items()}
+        gpt, both = build("gpt", config), build("p-gpt", config)
+        ways = {"gpt": gpt.for_generation(), "in turn": share_out(both.for_evaluation())}
+        ways["side by side"] = both.for_generation()
+        works = {way: _forwards(quick, config.context_length) for way, quick in ways.items()}
         seconds = turns(works, repeats)
         table[f"{size} generation"] = {
             way: seconds[way] / seconds["gpt"] for way in ("in turn", "side by side")
@@ -237,7 +226,8 @@ def branch_rows(preset: Preset, batch: int, repeats: int) -> pd.DataFrame:
 
 
 def _written(model: Decoder, count: int) -> Work:
-    return lambda: list(generate(model, torch.zeros(1, dtype=torch.long), count, seed=0))
+    sampling = Sampling(count, seed=0)
+    return lambda: list(generate(model, torch.zeros(1, dtype=torch.long), sampling))
 
 
 def _forwards(model: Decoder, count: int) -> Work:
@@ -275,7 +265,7 @@ def writing(rows: list[Row], preset: Preset, repeats: int, goals: bool) -> dict[
         detail = f"{speed['gpt']:,.0f} against {speed[other]:,.0f} characters/s"
         ratio = speed["gpt"] / speed[other]
         what = f"gpt's generation over {way}, {named}"
-        rows.append(Row(what, ratio, goal if goals else None, detail=detail))
+        rows.append(Row(what, ratio, goal if goals else None, detail=detail, brief=goals))
     for name, most in (("p-gpt-1", 0.6), ("p-gpt", 0.9)):
         detail = f"{1000 / speed[name]:.2f} against {1000 / speed['gpt']:.2f} ms a character"
         what = f"{name} over gpt, time per written character, {preset} size"
@@ -290,7 +280,7 @@ def text(rows: list[Row], preset: Preset, batch: int, megabytes: float, repeats:
     lookup = {character: index for index, character in enumerate(tokenizer.tokens)}
     works: dict[str, Work] = {
         "plain": lambda: torch.tensor([lookup[c] for c in sample], dtype=torch.long),
-        "ours": lambda: torch.from_numpy(tokenizer.encode(sample)),
+        "ours": lambda: tokenizer.encode(sample),
     }
     seconds = turns(works, repeats)
     detail = f"{seconds['ours']:.3f} against {seconds['plain']:.2f} s"
@@ -350,7 +340,8 @@ def importing(rows: list[Row], repeats: int) -> None:
     for name in ("library", "models"):
         detail = f"{seconds[name]:.2f} against {seconds['torch']:.2f} s"
         what = f"`{programs[name]}` over `import torch`"
-        rows.append(Row(what, seconds[name] / seconds["torch"], 1.2, True, detail=detail))
+        ratio = seconds[name] / seconds["torch"]
+        rows.append(Row(what, ratio, 1.2, True, detail=detail, brief=name == "models"))
 
 
 def picture(speeds: pd.DataFrame, written: dict[str, float], path: Path) -> None:
@@ -368,16 +359,11 @@ def picture(speeds: pd.DataFrame, written: dict[str, float], path: Path) -> None
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def markdown(table: pd.DataFrame) -> str:
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + " --- |" * len(table.columns)]
-    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in table.to_numpy()])
-
-
-def stamp(readme: Path, content: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between the markers of the README."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    write_text(readme, f"{before}{begin}\n{content}\n{end}{after}")
+def tables(rows: list[Row]) -> tuple[str, str]:
+    """Return all rows with their goals, and the brief ones without, in Markdown."""
+    every = pd.DataFrame([row.cells() for row in rows])
+    brief = every.loc[[row.brief for row in rows], ["what", "measured", "in figures"]]
+    return markdown(every), markdown(brief)
 
 
 def main(
@@ -386,9 +372,9 @@ def main(
     batch: int = 16,
     repeats: int = 7,
     megabytes: float = 20,
-    write: Annotated[bool, typer.Option(help="stamp the README and the picture")] = False,
+    write: Annotated[bool, typer.Option(help="write tables and picture")] = False,
 ) -> None:
-    """Measure, print the table and, if asked, stamp the README."""
+    """Measure, print the table and, if asked, write it."""
     began = time.perf_counter()
     torch.manual_seed(0)
     rows: list[Row] = []
@@ -404,14 +390,17 @@ def main(
     importing(rows, max(2, repeats // 2))
     paper_batch(rows, large, max(1, repeats // 3))
     table = pd.DataFrame([row.cells() for row in rows])
-    ways = branch_rows(large, batch, repeats).round(2).fillna("")
+    ways = branch_rows(large, repeats).round(2)
     print(table.to_string(index=False))
     print(f"\np-gpt's branches, time over gpt's:\n{ways.to_string()}")
     print(f"\nmeasured in {time.perf_counter() - began:.0f} s")
     if write:
         picture(speeds, written, FOLDER / "speed.png")
         ways = ways.astype(str).rename_axis("p-gpt's branches, time over gpt's").reset_index()
-        stamp(README, f"{machine()}\n\n{markdown(table)}\n\n{markdown(ways)}")
+        every, brief = tables(rows)
+        speed = f"{machine()}\n\n{every}\n\n{markdown(ways)}"
+        write_between(FOLDER / "README.md", "speed", speed)
+        write_between(ROOT / "README.md", "figures", f"{machine()}\n\n{brief}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What the four models cost on a GPU (or, in a tiny setting, on a CPU): `python benchmarks/gpu.py`.
 
 Step time, characters a second, model FLOPs as a share of the device's own ceiling in matrix
-products, and the most memory taken; each model eager and compiled, p-gpt's branches in each way.
+products, and the most memory taken; each model eager and compiled; on CUDA a p-gpt, too, whose
+branches run on streams of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pandas as pd
@@ -17,25 +17,30 @@ from torch import Tensor
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import flops_per_character, training_step
-from compgpt_lib.fast.branches import Blocks, in_threads, in_turn
+from compgpt_lib.layers import Cache
 from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
 from compgpt_lib.support.devices import default_device
 
 
-def in_streams(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) -> list[Tensor]:
-    """Run each branch on a CUDA stream of its own."""
-    here = torch.cuda.current_stream()
-    streams = [torch.cuda.Stream() for _ in inputs]
-    outputs = []
-    for blocks, x, stream in zip(branches, inputs, streams, strict=True):
-        stream.wait_stream(here)
-        x.record_stream(stream)  # its memory is not given away while the branch still reads it
-        with torch.cuda.stream(stream):
-            outputs += in_turn([blocks], [x], cache)
-    for stream, output in zip(streams, outputs, strict=True):
-        here.wait_stream(stream)
-        output.record_stream(here)
-    return outputs
+class InStreams(ParallelGPT):
+    """p-gpt with a CUDA stream for each branch."""
+
+    def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
+        here = torch.cuda.current_stream()
+        streams = {name: torch.cuda.Stream() for name in self.branches}
+        outputs = dict(zip(self.branches, x.chunk(2, dim=-1), strict=True))
+        for name, stream in streams.items():
+            stream.wait_stream(here)
+            outputs[name].record_stream(stream)  # its memory is not given away while it is read
+            blocks: Any = self.branches[name]
+            with torch.cuda.stream(stream):
+                for block in blocks:
+                    outputs[name] = block(outputs[name], cache)
+        for name, stream in streams.items():
+            here.wait_stream(stream)
+            outputs[name].record_stream(here)
+        first, second = (w * outputs[name] for name, w in self.branch_weights().items())
+        return first + second
 
 
 def memory(model: Decoder, batch: int) -> float:
@@ -59,11 +64,8 @@ def main(
     size: Any = preset
     config = ModelConfig.preset(size)
     models: dict[str, Decoder] = {name: build(name, config).to(device) for name in MODELS}
-    at_once = build("p-gpt", config).to(device)
-    assert isinstance(at_once, ParallelGPT)
-    # In threads, on CUDA, a branch's backward would wait for ever for the thread that runs ours.
-    way, at_once.run = ("streams", in_streams) if device.type == "cuda" else ("threads", in_threads)
-    models[f"p-gpt, in {way}"] = at_once
+    if device.type == "cuda":
+        models["p-gpt, in streams"] = InStreams(config).to(device)
     steps: dict[str, Work] = {name: training_step(model, batch) for name, model in models.items()}
     if compiled:
         for name in MODELS:
@@ -73,7 +75,8 @@ def main(
     for index, (work, _) in enumerate(ceilings):
         steps[f"ceiling {index}"] = work
     seconds = turns(steps, repeats, warmup=3)
-    ceiling = max(flops / seconds[f"ceiling {index}"] for index, (_, flops) in enumerate(ceilings))
+    ceiling = max(done / seconds[f"ceiling {index}"] for index, (_, done) in enumerate(ceilings))
+    flops = {name: flops_per_character(models[name]) for name in MODELS}
     rows = {}
     for name in steps:
         measured = models.get(name.removesuffix(", compiled"))
@@ -84,7 +87,7 @@ def main(
             "step ms": round(1000 * seconds[name], 2),
             "/ gpt": round(seconds[name] / seconds["gpt"], 2),
             "characters/s": round(speed),
-            "% of ceiling": round(300 * flops_per_character(measured) * speed / ceiling, 1),
+            "% of ceiling": round(300 * flops[name.partition(",")[0]] * speed / ceiling, 1),
             "MB": round(memory(measured, batch)) if device.type == "cuda" else "",
         }
     print(f"{machine()}; {preset} size, batch {batch}, ceiling {ceiling / 1e12:.2f} TFLOP/s")

@@ -1,16 +1,31 @@
-"""What the benchmarks share: turns within one run, medians, the machine's name and its ceiling."""
+"""What the benchmarks share: turns within one run, the machine and its ceiling, stamps."""
 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from compgpt_lib.evaluation import turns
 from compgpt_lib.support.devices import default_device, native_precision
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tools"))
+from stamps import markdown, write_between  # noqa: E402
+
+__all__ = [
+    "ROOT",
+    "Work",
+    "machine",
+    "markdown",
+    "product",
+    "synchronise",
+    "turns",
+    "write_between",
+]
 
 Work = Callable[[], object]
 
@@ -18,20 +33,6 @@ Work = Callable[[], object]
 def synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def turns(works: Mapping[str, Work], repeats: int, warmup: int = 1) -> dict[str, float]:
-    """Return each work's median seconds; all take turns, so that a slow minute slows them all."""
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(warmup + repeats):
-        for name, work in works.items():
-            synchronise()
-            began = time.perf_counter()
-            work()
-            synchronise()
-            if turn >= warmup:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: float(np.median(values)) for name, values in seconds.items()}
 
 
 def product(rows: int, inner: int, columns: int) -> tuple[Work, float]:

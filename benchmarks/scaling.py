@@ -1,6 +1,7 @@
 """How a training step's cost grows with width, depth and context: exponents for the four models.
 
-`python benchmarks/scaling.py --write` draws the curves into scaling.png for chapter 07 and README.
+`make bench` calls it with --write: the table goes to the README beside this file, the curves to
+scaling.png.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import typer
-from bench import markdown, stamp
-from measuring import machine
+from measuring import machine, markdown, write_between
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import flops_per_character, step_seconds
@@ -31,7 +31,6 @@ RANGES = {
     "n_layers": [2, 4, 6, 8],
     "context_length": [64, 128, 256, 512],
 }
-BEGIN, END = "<!-- scaling: written by make bench -->", "<!-- end of scaling -->"
 
 
 def measure(axis: str, values: list[int], characters: int, repeats: int) -> pd.DataFrame:
@@ -59,7 +58,7 @@ def main(
     characters: Annotated[int, typer.Option(help="characters a step")] = 2048,
     repeats: int = 5,
     quick: Annotated[bool, typer.Option(help="two points an axis")] = False,
-    write: Annotated[bool, typer.Option(help="stamp the README and the picture")] = False,
+    write: Annotated[bool, typer.Option(help="write table and picture")] = False,
 ) -> None:
     """Measure, fit and print."""
     figure, grid = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained", sharey=True)
@@ -85,7 +84,7 @@ def main(
     if write:
         with replacing(FOLDER / "scaling.png") as temporary:
             figure.savefig(temporary, dpi=100, format="png")
-        stamp(FOLDER.parent / "README.md", f"{markdown(result)}", BEGIN, END)
+        write_between(FOLDER / "README.md", "scaling", markdown(result))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Hours of training and thousands of generations: does memory stay flat? `make soak`.
 
-Prints and draws the memory in use against time; fails if it grew by more than a tenth after the
-first tenth of the run.
+Prints and draws the memory in use against time, and writes it to the README beside this file; fails
+if it grew by more than a tenth after the first tenth of the run.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pandas as pd
 import psutil
 import torch
 import typer
-from measuring import machine
+from measuring import machine, markdown, write_between
 
 from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.generation import generate
+from compgpt_lib.generation import Sampling, generate
 from compgpt_lib.models import MODELS, build
 from compgpt_lib.support.files import replacing
 from compgpt_lib.training import train
@@ -68,7 +68,7 @@ def written(corpus: Corpus, generations: int, preset: str) -> pd.DataFrame:
     prompt = torch.zeros(1, dtype=torch.long)
     seen = []
     for index in range(generations):
-        for _ in generate(models[index % 4], prompt, 20, seed=index):
+        for _ in generate(models[index % 4], prompt, Sampling(20, seed=index)):
             pass
         if index % max(1, generations // 200) == 0:
             seen.append({"generations": float(index), "MB": megabytes()})
@@ -79,7 +79,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="of training")] = 120,
     generations: int = 10_000,
     preset: str = "laptop",
-    write: Annotated[bool, typer.Option(help="draw soak.png")] = False,
+    write: Annotated[bool, typer.Option(help="write table and picture")] = False,
 ) -> None:
     """Measure, print, and exit with 1 if memory grew."""
     corpus = corpora.installed() if preset == "laptop" else corpora.from_files(FOLDER)
@@ -88,20 +88,23 @@ def main(
         "generations": written(corpus, generations, preset),
     }
     figure, grid = plt.subplots(1, 2, figsize=(9, 3), layout="constrained", sharey=True)
-    grew = {}
+    grew, rows = {}, []
     for axes, (axis, curve) in zip(grid, curves.items(), strict=True):
         axes.plot(curve[axis], curve.MB, color="black")
         axes.set(xlabel=axis, ylabel="memory in use (MB)", ylim=(0, None))
         axes.grid(alpha=0.3)
         grew[axis] = growth(curve.MB)
-        print(
-            f"{curve[axis].iloc[-1]:,.0f} {axis}: {curve.MB.iloc[0]:,.0f} MB at first, "
-            f"{curve.MB.iloc[-1]:,.0f} MB at last; {grew[axis]:+.1%} after the first tenth"
-        )
+        first, last = curve.MB.iloc[0], curve.MB.iloc[-1]
+        over = f"{curve[axis].iloc[-1]:,.0f} {axis}"
+        print(f"{over}: {first:,.0f} to {last:,.0f} MB, {grew[axis]:+.1%} after the first tenth")
+        row = {"over": over, "MB at first": f"{first:,.0f}", "MB at last": f"{last:,.0f}"}
+        rows.append(row | {"growth after the first tenth": f"{100 * grew[axis]:.1f} %"})
     figure.suptitle(machine(), fontsize=8)
     if write:
         with replacing(FOLDER / "soak.png") as temporary:
             figure.savefig(temporary, dpi=90, format="png")
+        stamp = f"{machine()}\n\n{markdown(pd.DataFrame(rows))}"
+        write_between(FOLDER / "README.md", "soak", stamp)
     if max(grew.values()) > 0.1:
         sys.exit("memory grew by more than a tenth")
 

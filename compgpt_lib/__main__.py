@@ -65,41 +65,21 @@ def train(
 
 @app.command()
 def complete(
-    weights: Annotated[Path, typer.Argument(help="A file that `train` wrote.")],
+    weights: Annotated[Path, typer.Argument(help="A file that `train` or `save` wrote.")],
     prompt: Annotated[str, typer.Argument(help="The text to go on from.")],
-    data: Data = "installed",
     max_new: int = 200,
     temperature: float = 0.8,
     top_p: float = 0.95,
     seed: int | None = None,
 ) -> None:
     """Complete a prompt, character by character."""
-    from compgpt_lib import generation
-    from compgpt_lib.support.tensors import read_safetensors
+    from compgpt_lib.generation import Sampling, stream
     from compgpt_lib.weights import load
 
-    weights = resolved(weights, "weights")
-    model = load(weights)
-    tokenizer = corpora.open_corpus(data).tokenizer
-    about = read_safetensors(weights)[1]
-    # Another text's characters have other ids, as many or not: the weights would write nonsense.
-    if about.get("corpus", {}).get("vocabulary", tokenizer.fingerprint) != tokenizer.fingerprint:
-        raise ValueError(
-            f"--data must be the text that {weights} was trained on, and {data} has another "
-            "vocabulary: give the --data of its training (with the same versions of the packages, "
-            "if that was installed), or train on this text"
-        )
-    drawn = generation.stream(
-        model,
-        tokenizer,
-        prompt,
-        max_new=max_new,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-    )
+    sampling = Sampling(max_new, temperature, top_p=top_p, seed=seed)
+    characters = stream(load(weights), prompt, sampling)
     print(prompt, end="", flush=True)
-    for character in drawn:
+    for character in characters:
         print(character, end="", flush=True)
     print()
 

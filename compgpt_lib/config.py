@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from compgpt_lib.support import checks
+from compgpt_lib.support.checks import Count, Positive, Real, Seed
 
 Preset = Literal["paper", "laptop", "smoke"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "cosine"]
-
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-SCHEDULES = ("constant", "cosine")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+Amount = Annotated[float, Real(least=0)]
 
 
 class _Config:
-    """What both configurations share: whole numbers and rates checked, presets, a plain dict."""
+    """What both configurations share: every field checked, presets, a plain dict."""
 
-    _presets: dict[str, dict[str, Any]]
+    _presets: ClassVar[dict[str, dict[str, Any]]]
 
     @classmethod
     def preset(cls, name: Preset, **overrides: Any) -> Self:
@@ -33,7 +27,7 @@ class _Config:
         Raises ValueError for an unknown preset or an impossible value, TypeError for an unknown
         field.
         """
-        checks.one_of("preset", name, cls._presets)
+        checks.require_one_of("preset", name, cls._presets)
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         for key in overrides:
             if key not in known:
@@ -46,20 +40,6 @@ class _Config:
         """Return the fields as a plain dict, ready for JSON."""
         return asdict(self)  # type: ignore[call-overload]
 
-    def _check_whole(self, least: int, *names: str) -> None:
-        for name in names:
-            self._set(name, checks.whole(name, getattr(self, name), least))
-
-    def _check_rate(self, low: float, high: float, *names: str) -> None:
-        for name in names:
-            value = checks.number(name, getattr(self, name))
-            if not low <= value < high:
-                raise ValueError(f"{name} must be at least {low:g} and below {high:g}, got {value}")
-            self._set(name, value)
-
-    def _set(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # what numpy or torch counted, as a plain number
-
 
 @dataclass(frozen=True)
 class ModelConfig(_Config):
@@ -69,13 +49,15 @@ class ModelConfig(_Config):
     is arXiv 2404.14462; V = 2117 is the one vocabulary that reproduces its parameter counts.
     """
 
-    vocab_size: int
-    context_length: int
-    d_model: int
-    n_heads: int
-    n_layers: int
-    dropout: float
-    kernel_size: int = 1
+    vocab_size: Positive
+    context_length: Positive
+    d_model: Positive
+    n_heads: Positive
+    n_layers: Positive
+    dropout: Annotated[float, Real(least=0, below=1)]
+    kernel_size: Positive = 1
+
+    in_words = 'a ModelConfig, as ModelConfig.preset("laptop")'
 
     _presets = {
         "paper": dict(
@@ -92,23 +74,20 @@ class ModelConfig(_Config):
 
     def __post_init__(self) -> None:
         """Check every value."""
-        self._check_whole(
-            1, "vocab_size", "context_length", "d_model", "n_heads", "n_layers", "kernel_size"
-        )
-        self._check_rate(0.0, 1.0, "dropout")
+        checks.checked_fields(self)
         near = self.n_heads * max(1, self.d_model // self.n_heads)
-        _require(
-            self.d_model % self.n_heads == 0,
-            f"d_model must be a multiple of n_heads, got d_model={self.d_model} and "
-            f"n_heads={self.n_heads}; try d_model={near}",
-        )
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"d_model must be a multiple of n_heads, got d_model={self.d_model} and "
+                f"n_heads={self.n_heads}; try d_model={near}"
+            )
 
     def halves(self, wanted_by: str) -> int:
         """Return L / 2, the number of block pairs, or raise ValueError if L is odd."""
-        _require(
-            self.n_layers % 2 == 0,
-            f"{wanted_by} needs an even n_layers, got {self.n_layers}; try {self.n_layers + 1}",
-        )
+        if self.n_layers % 2:
+            raise ValueError(
+                f"{wanted_by} needs an even n_layers, got {self.n_layers}; try {self.n_layers + 1}"
+            )
         return self.n_layers // 2
 
     def stage_widths(self, wanted_by: str = "a compressed model") -> tuple[int, ...]:
@@ -119,11 +98,11 @@ class ModelConfig(_Config):
         stages = self.halves(wanted_by)
         # Every width but the last carries the heads; the last must only be whole.
         step = math.lcm(self.n_heads * 2 ** (stages - 1), 2**stages)
-        _require(
-            self.d_model % step == 0,
-            f"{wanted_by} halves d_model {stages} times and keeps {self.n_heads} heads: "
-            f"d_model must be a multiple of {step}, got {self.d_model}",
-        )
+        if self.d_model % step:
+            raise ValueError(
+                f"{wanted_by} halves d_model {stages} times and keeps {self.n_heads} heads: "
+                f"d_model must be a multiple of {step}, got {self.d_model}"
+            )
         return tuple(self.d_model // 2**stage for stage in range(stages + 1))
 
 
@@ -136,19 +115,21 @@ class TrainConfig(_Config):
     where the device computes it natively, fp16 on other CUDA devices, and fp32 elsewhere.
     """
 
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float = 0.001
+    steps: Positive
+    batch_size: Positive
+    learning_rate: Annotated[float, Real(above=0)]
+    weight_decay: Amount = 0.001
     schedule: Schedule = "constant"
-    warmup_steps: int = 0
-    gradient_clip: float = 0.0
-    accumulation: int = 1
+    warmup_steps: Count = 0
+    gradient_clip: Amount = 0.0
+    accumulation: Positive = 1
     precision: Precision = "auto"
     compile: bool = False
-    eval_every: int = 500
-    eval_windows: int = 1024
-    seed: int = 0
+    eval_every: Positive = 500
+    eval_windows: Positive = 1024
+    seed: Seed = 0
+
+    in_words = 'a TrainConfig, as TrainConfig.preset("laptop")'
 
     _presets = {
         "paper": dict(
@@ -180,22 +161,8 @@ class TrainConfig(_Config):
 
     def __post_init__(self) -> None:
         """Check every value."""
-        self._check_whole(
-            1,
-            "steps",
-            "batch_size",
-            "accumulation",
-            "eval_every",
-            "eval_windows",
-        )
-        self._check_whole(0, "warmup_steps")
-        self._set("seed", checks.seed(self.seed))
-        self._set("compile", checks.truth("compile", self.compile))
-        self._check_rate(0.0, float("inf"), "learning_rate", "weight_decay", "gradient_clip")
-        _require(self.learning_rate > 0, "learning_rate must be above 0, got 0")
-        checks.one_of("precision", self.precision, PRECISIONS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        _require(
-            self.warmup_steps < self.steps,
-            f"warmup_steps must be below steps, got {self.warmup_steps} of {self.steps}",
-        )
+        checks.checked_fields(self)
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps must be below steps, got {self.warmup_steps} of {self.steps}"
+            )

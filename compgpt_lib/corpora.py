@@ -9,19 +9,20 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from glob import escape
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from tqdm.auto import tqdm
 
 from compgpt_lib.corpus import Corpus, Split
-from compgpt_lib.support import checks
+from compgpt_lib.support import checks, hashes
+from compgpt_lib.support.checks import Positive, checked
 from compgpt_lib.support.files import advising, home, resolved, write_text
 from compgpt_lib.tokenizer import CharTokenizer, count_characters
 
@@ -42,6 +43,11 @@ NOT_OWN = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
 FORMAT = 3  # raise it when what is built from the same texts changes
 
 
+Suffix = Annotated[str, 'the end of a file name, as ".py"']
+Rows = Annotated[Sequence[Positive], "two numbers of rows, as (10_000, 1_000)"]
+Column = Annotated[str, "the name of a column"]
+
+
 class Document(NamedTuple):
     """A text, where it came from, and the split it belongs to."""
 
@@ -59,14 +65,14 @@ def open_corpus(source: str | Path = "installed") -> Corpus:
     return from_files(resolved(source, "source"))
 
 
-def installed(min_count: int = 100) -> Corpus:
+@checked
+def installed(min_count: Positive = 100) -> Corpus:
     """Return the corpus of the data-science packages installed here, built on the first call.
 
     Files that mention pandas, sklearn, matplotlib or seaborn, without tables of numbers and
     near-duplicates; about one file in ten is held out. Characters that occur fewer than
     `min_count` times in all become the unknown one.
     """
-    min_count = checks.whole("min_count", min_count, least=1)
     versions = {}
     for package in PACKAGES.values():
         try:
@@ -84,10 +90,11 @@ def installed(min_count: int = 100) -> Corpus:
     return _open_or_build(about, documents, skipped)
 
 
-def from_files(
-    paths: str | Path | Iterable[str | Path], suffix: str = ".py", min_count: int = 1
-) -> Corpus:
+@checked
+def from_files(paths: Any, suffix: Suffix = ".py", min_count: Positive = 1) -> Corpus:
     """Return the corpus of your own files or folders (searched for files with `suffix`).
+
+    `paths` is a path, or several.
 
     About one file in ten is held out; where that leaves a split empty, and of fewer than ten
     files, the last tenth of each. Within a folder that you name, hidden folders are left out
@@ -98,22 +105,20 @@ def from_files(
     Raises FileNotFoundError for a missing path, ValueError for one that no file can have or
     where nothing readable is found.
     """
-    checks.of_kind("suffix", suffix, str, 'the end of a file name, as ".py"')
-    min_count = checks.whole("min_count", min_count, least=1)
-    given = _paths(paths)
+    roots = _paths(paths)
     skipped: Counter[str] = Counter()
     files: dict[Path, str] = {}  # a file that two paths lead to must not be in both splits
-    for path in given:
-        if not path.exists():
-            raise FileNotFoundError(f"paths: there is no file or folder at {path}")
-        found = _own_files(path, suffix, skipped) if path.is_dir() else [path]
-        base = path if path.is_dir() else path.parent
-        for file in filter(Path.is_file, found):
+    for root in roots:
+        if not root.exists():
+            raise FileNotFoundError(f"paths: there is no file or folder at {root}")
+        below = _own_files(root, suffix, skipped) if root.is_dir() else [root]
+        base = root if root.is_dir() else root.parent
+        for file in filter(Path.is_file, below):
             files.setdefault(file.resolve(), file.relative_to(base).as_posix())
     texts = list(_readable(((name, file) for file, name in files.items()), skipped))
     if not texts:
         raise ValueError(
-            f"no readable text in {', '.join(map(str, given))}: "
+            f"no readable text in {', '.join(map(str, roots))}: "
             f"{len(files)} files end in suffix {suffix!r}, skipped {dict(skipped) or 'none'}"
         )
     digest = hashlib.sha256()
@@ -135,12 +140,13 @@ def from_files(
     return _open_or_build(about, documents, skipped)
 
 
+@checked
 def from_huggingface(
-    train: str | Path = "huggingface-course/codeparrot-ds-train",
-    valid: str | Path = "huggingface-course/codeparrot-ds-valid",
-    rows: tuple[int, int] = (10_000, 1_000),
-    column: str = "content",
-    min_count: int = 1,
+    train: Any = "huggingface-course/codeparrot-ds-train",
+    valid: Any = "huggingface-course/codeparrot-ds-valid",
+    rows: Rows = (10_000, 1_000),
+    column: Column = "content",
+    min_count: Positive = 1,
 ) -> Corpus:
     """Return the first rows of two data sets of the hub, or of local .json(l)/.parquet files.
 
@@ -151,12 +157,9 @@ def from_huggingface(
     a column that holds no texts.
     """
     local = {"train": _local("train", train), "valid": _local("valid", valid)}
-    checks.of_kind("rows", rows, (tuple, list), "two numbers of rows, as (10_000, 1_000)")
     if len(rows) != 2:
         raise ValueError(f"rows must be two numbers of rows, got {checks.short(rows)}")
-    counts = [checks.whole("rows", count, least=1) for count in rows]
-    checks.of_kind("column", column, str, "the name of a column")
-    min_count = checks.whole("min_count", min_count, least=1)
+    counts = [int(count) for count in rows]
     skipped: Counter[str] = Counter()
 
     def documents() -> Iterator[Document]:
@@ -165,9 +168,9 @@ def from_huggingface(
             ("valid", str(valid), "validation", counts[1]),
         )
         for split, source, part, count in splits:
-            found = _rows(source, local[split], part, count, column, only=train != valid)
-            for index, given in enumerate(found):
-                if text := _cleaned(given, skipped):
+            raw = _rows(source, local[split], part, count, column, only=train != valid)
+            for index, row in enumerate(raw):
+                if text := _cleaned(row, skipped):
                     yield Document(f"{source}/{index}", split, text)
 
     about: dict[str, Any] = {"name": "huggingface", "rows": counts, "column": column}
@@ -179,15 +182,15 @@ def _paths(paths: Any) -> list[Path]:
     single = isinstance(paths, str | bytes | os.PathLike)
     if not single and not isinstance(paths, Iterable):
         raise TypeError(f"paths must be a path or several, got {checks.short(paths)}")
-    found = [resolved(path, "paths") for path in ([paths] if single else paths)]
-    if not found:
+    roots = [resolved(path, "paths") for path in ([paths] if single else paths)]
+    if not roots:
         raise ValueError(f"paths must name a file or a folder, got {checks.short(paths)}")
-    return found
+    return roots
 
 
 def _own_files(root: Path, suffix: str, skipped: Counter[str]) -> list[Path]:
     """Return the files below a folder that end in `suffix`, in the same order on every system."""
-    found: list[Path] = []
+    files: list[Path] = []
     for folder, folders, names in os.walk(root):
         own = []
         for name in folders:
@@ -199,8 +202,8 @@ def _own_files(root: Path, suffix: str, skipped: Counter[str]) -> list[Path]:
                 own.append(name)
         folders[:] = own
         ends = (name for name in names if name.lower().endswith(suffix.lower()))
-        found.extend(Path(folder, name) for name in ends)
-    return sorted(found, key=lambda path: path.parts)
+        files.extend(Path(folder, name) for name in ends)
+    return sorted(files, key=lambda path: path.parts)
 
 
 def _installed_files() -> Iterator[tuple[str, Path]]:
@@ -307,7 +310,7 @@ def _local(name: str, source: Any) -> Path | None:
 
 
 def _stamp(source: str | Path, local: Path | None) -> str:
-    return str(source) if local is None else f"{local.name}:{_sha256(local)}"
+    return str(source) if local is None else f"{local.name}:{hashes.of_file(local)}"
 
 
 def _rows(
@@ -349,16 +352,11 @@ def _rows(
         yield text or ""
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _open_or_build(
     about: dict[str, Any], documents: Callable[[], Iterable[Document]], skipped: Counter[str]
 ) -> Corpus:
     about = {"format": FORMAT, **about}
-    key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    key = hashes.of_json(about)[:16]
     folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
     corpus = _load(folder)
     if corpus is not None:
@@ -384,10 +382,6 @@ def _open_or_build(
     return corpus
 
 
-def _check_of(manifest: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
 def _load(folder: Path) -> Corpus | None:
     """Return the corpus in a folder, or None where there is none that is whole."""
     try:
@@ -396,9 +390,11 @@ def _load(folder: Path) -> Corpus | None:
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "valid")
         }
-        whole = all(_sha256(folder / f"{name}.npy") == manifest["sha256"][name] for name in arrays)
+        whole = all(
+            hashes.of_file(folder / f"{name}.npy") == manifest["sha256"][name] for name in arrays
+        )
         right = tokenizer.fingerprint == manifest["fingerprint"]
-        if not (whole and right and manifest.pop("check") == _check_of(manifest)):
+        if not (whole and right and manifest.pop("check") == hashes.of_json(manifest)):
             return None
     except Exception:  # damaged bytes make readers raise nearly anything, tokenize.TokenError even
         return None
@@ -422,7 +418,7 @@ def _build(
             raise ValueError(f"the {split} text would be empty: give more or longer files")
     tokenizer = CharTokenizer.from_text(joined.values(), min_count=about["min_count"])
     for split, text in joined.items():
-        np.save(folder / f"{split}.npy", tokenizer.encode(text), allow_pickle=False)
+        np.save(folder / f"{split}.npy", tokenizer.encode_array(text), allow_pickle=False)
     tokenizer.save(folder / "tokenizer.json")
     manifest = about | {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -432,7 +428,7 @@ def _build(
         "distinct_characters": int((counts > 0).sum()),
         "vocabulary": len(tokenizer),
         "fingerprint": tokenizer.fingerprint,
-        "sha256": {split: _sha256(folder / f"{split}.npy") for split in texts},
+        "sha256": {split: hashes.of_file(folder / f"{split}.npy") for split in texts},
     }
-    manifest["check"] = _check_of(manifest)
+    manifest["check"] = hashes.of_json(manifest)
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))

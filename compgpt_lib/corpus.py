@@ -1,4 +1,4 @@
-"""Python text for the models: found, filtered, split by file, encoded once and kept on disk."""
+"""A text to learn from and one held out, as ids, and the windows that a model is given."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from compgpt_lib.support import checks
+from compgpt_lib.support.checks import Count, Positive, checked
 from compgpt_lib.tokenizer import CharTokenizer
 
 Split = Literal["train", "valid"]
@@ -24,6 +26,8 @@ class Corpus:
     valid: np.ndarray
     manifest: dict[str, Any]
 
+    in_words = "a Corpus, as corpora.installed()"
+
     @property
     def name(self) -> str:
         """What the corpus is made of."""
@@ -35,38 +39,34 @@ class Corpus:
             f"vocabulary {len(self.tokenizer)})"
         )
 
-    def split(self, name: str) -> np.ndarray:
+    @checked
+    def split(self, split: Split) -> np.ndarray:
         """Return the ids of a split, "train" or "valid"."""
-        checks.one_of("split (the name)", name, ("train", "valid"))
-        return self.train if name == "train" else self.valid
+        return self.train if split == "train" else self.valid
 
-    def text(self, split: str, start: int = 0, length: int | None = None) -> str:
+    @checked
+    def text(self, split: Split, start: Count = 0, length: Count | None = None) -> str:
         """Return a part of a split as text."""
-        start = checks.whole("start", start, least=0)
-        if length is not None:
-            length = checks.whole("length", length, least=0)
         stop = None if length is None else start + length
         return self.tokenizer.decode(self.split(split)[start:stop])
 
+    @checked
     def batch(
-        self, split: str, batch_size: int, context_length: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return `batch_size` random windows as inputs and targets, (B, T) of int64 each."""
-        batch_size = checks.whole("batch_size", batch_size, least=1)
-        checks.of_kind(
-            "rng", rng, np.random.Generator, "a numpy Generator: np.random.default_rng(0)"
-        )
+        self, split: Split, batch_size: Positive, context_length: Positive, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return `batch_size` random windows as inputs and targets, (B, T) of torch.long each."""
         windows = self._windows(split, context_length)
         return _shifted(windows[rng.integers(len(windows), size=batch_size)])
 
-    def windows(self, split: str, count: int, context_length: int) -> tuple[np.ndarray, np.ndarray]:
+    @checked
+    def windows(
+        self, split: Split, count: Positive, context_length: Positive
+    ) -> tuple[Tensor, Tensor]:
         """Return `count` evenly spaced windows, always the same, as inputs and targets (B, T)."""
-        count = checks.whole("count", count, least=1)
         windows = self._windows(split, context_length)
         return _shifted(windows[np.linspace(0, len(windows) - 1, count).astype(np.int64)])
 
-    def _windows(self, split: str, context_length: int) -> np.ndarray:
-        context_length = checks.whole("context_length", context_length, least=1)
+    def _windows(self, split: Split, context_length: int) -> np.ndarray:
         ids = self.split(split)
         if len(ids) < context_length + 1:
             raise ValueError(
@@ -76,6 +76,7 @@ class Corpus:
         return np.lib.stride_tricks.sliding_window_view(ids, context_length + 1)
 
 
-def _shifted(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    windows = windows.astype(np.int64)  # (B, T + 1)
-    return windows[:, :-1], windows[:, 1:]
+def _shifted(windows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return what is read, and what comes after each character of it."""
+    ids = torch.from_numpy(windows.astype(np.int64))  # (B, T + 1)
+    return ids[:, :-1], ids[:, 1:]

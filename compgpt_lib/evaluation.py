@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -15,12 +16,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.fast import branches
 from compgpt_lib.generation import complete
-from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build, is_model
+from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
+from compgpt_lib.runs import require_vocabulary
 from compgpt_lib.support import checks
+from compgpt_lib.support.checks import Count, Positive, Seed, Texts, checked
 from compgpt_lib.support.devices import native_precision
 from compgpt_lib.training import mean_loss
+
+Models = Annotated[Mapping[str, Decoder], "a dict from names to models"]
+Names = Annotated[Sequence[str], "a list of the models' names"]
 
 __all__ = [
     "bits_per_character",
@@ -33,29 +38,30 @@ __all__ = [
     "score_lines",
     "step_seconds",
     "training_step",
+    "turns",
 ]
 
 
+@checked
 def bits_per_character(loss: float) -> float:
     """Return a loss in nats as bits per character."""
-    return checks.number("loss", loss) / math.log(2)
+    return loss / math.log(2)
 
 
-def megabytes(parameters: int) -> float:
+@checked
+def megabytes(parameters: float) -> float:
     """Return the size of fp32 weights in MB as the paper counts them: parameters x 4 / 2^20."""
-    return checks.number("parameters", parameters) * 4 / 2**20
+    return parameters * 4 / 2**20
 
 
+@checked
 def flops_per_character(model: Decoder) -> float:
     """Return the floating-point operations of one forward pass over a full window, per character.
 
     Counted by torch over the matrix products (two per multiply-add); the attention scores of the
     masked future are computed and so counted.
     """
-    is_model(model)
     model = _copy(model).to("meta")  # where attention is explicit: fused is not counted
-    if isinstance(model, ParallelGPT):
-        model.run = branches.in_turn  # in other threads it would not be counted either
     ids = torch.zeros(1, model.config.context_length, dtype=torch.long, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids)
@@ -72,19 +78,18 @@ def _copy(model: Decoder) -> Decoder:
         ) from error
 
 
-def cost_table(config: ModelConfig, names: Sequence[str] = tuple(MODELS)) -> pd.DataFrame:
+@checked
+def cost_table(config: ModelConfig, names: Names = tuple(MODELS)) -> pd.DataFrame:
     """Return parameters, size and FLOPs of each model at a configuration, p-gpt-1 beside p-gpt."""
-    checks.of_kind("config", config, ModelConfig, 'a ModelConfig, as ModelConfig.preset("paper")')
-    checks.of_kind("names", names, (list, tuple), "a list of the models' names")
     models: list[Decoder] = []
     for name in names:
-        checks.one_of("names", name, MODELS)
+        checks.require_one_of("names", name, MODELS)
         with torch.device("meta"):
             model = build(name, config)
         models.append(model)
         if isinstance(model, ParallelGPT):
             models.append(model.only("first"))  # both branches cost the same
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "parameters": [model.parameter_count() for model in models],
             "MB": [round(megabytes(model.parameter_count()), 2) for model in models],
@@ -92,11 +97,11 @@ def cost_table(config: ModelConfig, names: Sequence[str] = tuple(MODELS)) -> pd.
         },
         index=pd.Index([model.name for model in models], name="model"),
     )
-    return table
 
 
+@checked
 def step_seconds(
-    models: Mapping[str, Decoder], batch_size: int = 32, repeats: int = 25, warmup: int = 2
+    models: Models, batch_size: Positive = 32, repeats: Positive = 25, warmup: Count = 2
 ) -> dict[str, float]:
     """Return each model's median seconds for one training step on random characters.
 
@@ -104,18 +109,21 @@ def step_seconds(
     turns within one run, so that a machine that slows down slows all of them; copies are trained,
     the models stay as they are.
     """
-    checks.of_kind("models", models, Mapping, "a dict from names to models")
-    for model in models.values():
-        checks.of_kind("models", model, Decoder, "a dict from names to models")
-    batch_size = checks.whole("batch_size", batch_size, least=1)
-    repeats = checks.whole("repeats", repeats, least=1)
-    warmup = checks.whole("warmup", warmup, least=0)
     steps = {name: training_step(_copy(model), batch_size) for name, model in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    return turns(steps, repeats, warmup)
+
+
+def turns(
+    works: Mapping[str, Callable[[], Any]], repeats: int, warmup: int = 2
+) -> dict[str, float]:
+    """Return the median seconds of each work, done in turns: a slow moment slows all of them."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(warmup + repeats):
-        for name, step in steps.items():
+        for name, work in works.items():
             began = time.perf_counter()
-            step()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if turn >= warmup:
                 seconds[name].append(time.perf_counter() - began)
     return {name: float(np.median(values)) for name, values in seconds.items()}
@@ -138,14 +146,13 @@ def training_step(model: Decoder, batch_size: int, compiled: bool = False) -> Ca
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
 
     return step
 
 
+@checked
 def held_out_lines(
-    corpus: Corpus, count: int, context_length: int, seed: int = 0
+    corpus: Corpus, count: Positive, context_length: Positive, seed: Seed = 0
 ) -> list[tuple[str, str]]:
     """Return pairs (prompt, rest of the line) from the validation text.
 
@@ -154,10 +161,6 @@ def held_out_lines(
     the line completion of CodeXGLUE (arXiv 2102.04664), in characters. Raises ValueError if the
     text has too few such lines.
     """
-    checks.of_kind("corpus", corpus, Corpus, "a Corpus, as corpora.installed()")
-    count = checks.whole("count", count, least=1)
-    context_length = checks.whole("context_length", context_length, least=1)
-    seed = checks.seed(seed)
     rng = np.random.default_rng(seed)
     text = corpus.text("valid", 0, min(len(corpus.valid), 2_000_000))
     reach = max(1, context_length // 2)
@@ -178,15 +181,12 @@ def held_out_lines(
     return pairs
 
 
-def score_lines(written: list[str], wanted: list[str]) -> dict[str, float]:
+@checked
+def score_lines(written: Texts, wanted: Texts) -> dict[str, float]:
     """Return exact match and mean edit similarity of completions, both in percent.
 
     Both sides are stripped first; the edit similarity is rapidfuzz's normalised ratio.
     """
-    for name, texts in (("written", written), ("wanted", wanted)):
-        checks.of_kind(name, texts, (list, tuple), "a list of texts")
-        for text in texts:
-            checks.of_kind(name, text, str, "a list of texts")
     if len(written) != len(wanted) or not written:
         raise ValueError(
             f"written and wanted must be as many, one or more, got {len(written)} and {len(wanted)}"
@@ -198,12 +198,14 @@ def score_lines(written: list[str], wanted: list[str]) -> dict[str, float]:
     }
 
 
-def completion_scores(model: Decoder, corpus: Corpus, count: int = 50) -> dict[str, float]:
+@checked
+def completion_scores(model: Decoder, corpus: Corpus, count: Positive = 50) -> dict[str, float]:
     """Complete held-out lines greedily; return exact match and edit similarity in percent."""
-    is_model(model)
+    require_vocabulary(model, corpus)
     pairs = held_out_lines(corpus, count, model.config.context_length)
+    model = model.for_evaluation()
+    model.tokenizer = corpus.tokenizer  # an untrained model has none yet
     written = [
-        complete(model, corpus.tokenizer, prompt, max_new=100, temperature=0, stop="\n")
-        for prompt, _ in pairs
+        complete(model, prompt, max_new=100, temperature=0, stop="\n") for prompt, _ in pairs
     ]
     return score_lines(written, [rest for _, rest in pairs])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,9 @@ from torch import nn
 from compgpt_lib.introspection import Trace
 from compgpt_lib.layers import ConvCompression, DecoderBlock, LinearCompression
 from compgpt_lib.measures import spectrum
-from compgpt_lib.models import Decoder, ParallelGPT, is_model
+from compgpt_lib.models import Decoder, ParallelGPT
 from compgpt_lib.support import checks
+from compgpt_lib.support.checks import checked
 
 # Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
 STYLES = {
@@ -37,9 +38,12 @@ _SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
 class Picture:
     """A figure with what it shows in words, for those who cannot see it: its `alt` text."""
 
-    def __init__(self, figure: Figure, alt: str) -> None:
-        checks.of_kind("figure", figure, Figure, "a figure of matplotlib")
-        checks.of_kind("alt", alt, str, "what the figure shows, in words")
+    @checked
+    def __init__(
+        self,
+        figure: Annotated[Figure, "a figure of matplotlib"],
+        alt: Annotated[str, "what the figure shows, in words"],
+    ) -> None:
         if not alt.strip():
             raise ValueError("alt must say what the figure shows, got nothing")
         plt.close(figure)  # or the notebook would show it twice
@@ -56,9 +60,9 @@ class Picture:
         return data, {"image/png": {"alt": self.alt}}
 
 
-def visible(character: str) -> str:
+@checked
+def visible(character: Annotated[str, "one character"]) -> str:
     """Return a character so that it can be seen: signs for newline, tab and space."""
-    checks.of_kind("character", character, str, "one character")
     if len(character) != 1:
         raise ValueError(f"character must be one character, got {checks.short(character)}")
     if character in _SIGNS:
@@ -66,16 +70,18 @@ def visible(character: str) -> str:
     return character if character.isprintable() else f"U+{ord(character):04X}"
 
 
+Histories = Annotated[Mapping[str, pd.DataFrame], "a dict from names to histories"]
+
+
+@checked
 def loss_curves(
-    histories: Mapping[str, pd.DataFrame],
+    histories: Histories,
     title: str = "",
     against: str = "tokens",
     loss: str = "valid_loss",
 ) -> Picture:
     """Draw the losses of several runs, in nats per character, against a column of their history."""
-    checks.of_kind("histories", histories, Mapping, "a dict from names to histories")
     for history in histories.values():
-        checks.of_kind("histories", history, pd.DataFrame, "a dict from names to histories")
         if missing := {against, loss} - set(history.columns):
             raise ValueError(f"histories must have the columns {', '.join(sorted(missing))}")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
@@ -128,18 +134,13 @@ class LivePlot:
             self._handle.update(picture)
 
 
-def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Picture:
+@checked
+def attention_maps(record: Trace, title: str = "") -> Picture:
     """Draw every head of every block as a map: row looks, column is looked at; darker is more."""
-    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
-    checks.of_kind("characters", characters, (list, tuple), "a list of characters")
-    for character in characters:
-        checks.of_kind("characters", character, str, "a list of characters")
-    if len(characters) != len(seen.ids):
-        raise ValueError(
-            f"characters must be those that were traced, {len(seen.ids)}, got {len(characters)}"
-        )
-    blocks = list(seen.attention)
-    heads = max(len(pattern) for pattern in seen.attention.values())
+    if len(record.text) != len(record.ids):
+        raise ValueError("record must be of a text: trace(model, text)")
+    blocks = list(record.attention)
+    heads = max(len(pattern) for pattern in record.attention.values())
     figure, grid = plt.subplots(
         len(blocks),
         heads,
@@ -147,14 +148,14 @@ def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Pictu
         layout="constrained",
         squeeze=False,
     )
-    ticks = range(len(characters))
-    labels = [visible(character) for character in characters]
+    labels = [visible(character) for character in record.text]
+    ticks = range(len(labels))
     for row, block in enumerate(blocks):
         for head in range(heads):
             axes = grid[row][head]
-            axes.imshow(seen.attention[block][head].numpy(), cmap="Greys", vmin=0, vmax=1)
+            axes.imshow(record.attention[block][head].numpy(), cmap="Greys", vmin=0, vmax=1)
             axes.set_title(f"{block}, head {head}", fontsize=8)
-            small = len(characters) <= 24
+            small = len(labels) <= 24
             axes.set_xticks(ticks if small else [], labels if small else [], fontsize=6)
             axes.set_yticks(ticks if small else [], labels if small else [], fontsize=6)
     figure.suptitle(title or "row: the position that looks; column: the position it looks at")
@@ -165,13 +166,13 @@ def attention_maps(seen: Trace, characters: list[str], title: str = "") -> Pictu
     )
 
 
-def spectra(seen: Trace, title: str = "") -> Picture:
+@checked
+def spectra(record: Trace, title: str = "") -> Picture:
     """Draw each stage's share of variance by principal component, on a logarithmic scale."""
-    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(seen.residual)))
+    colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(record.residual)))
     strongest = []
-    for color, (name, rows) in zip(colors, seen.residual.items(), strict=True):
+    for color, (name, rows) in zip(colors, record.residual.items(), strict=True):
         shares = spectrum(rows)
         strongest.append(f"{name} {shares[0]:.0%}")
         axes.semilogy(
@@ -190,12 +191,12 @@ def spectra(seen: Trace, title: str = "") -> Picture:
     )
 
 
+@checked
 def diagram(model: Decoder) -> Picture:
     """Draw a model as it is built: a box for each layer, as tall as the layer is wide.
 
     Read off the model itself, so a changed model gives a changed drawing.
     """
-    is_model(model)
     branches = dict(model.branches) if isinstance(model, ParallelGPT) else {"": model}
     rows = {
         name: [

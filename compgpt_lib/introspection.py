@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,11 @@ from compgpt_lib.layers import (
     Embedding,
     LinearCompression,
 )
-from compgpt_lib.models import Decoder, ParallelGPT, is_model
+from compgpt_lib.models import Decoder, ParallelGPT
 from compgpt_lib.support import checks
+from compgpt_lib.support.checks import checked
+
+Parts = Annotated[Sequence[str], "a list of parts, as parts(model)"]
 
 
 @dataclass
@@ -27,19 +30,22 @@ class Trace:
     `attention` maps a block's name to its patterns (h, T, T); `residual` maps each stage's name
     (embedding, blocks, compressions, in order) to what it passed on (T, width); `branches`, for
     p-gpt, maps a branch to its weighted output (T, d), which sum to what the head reads;
-    `logits` is (T, V).
+    `logits` is (T, V). `text` is what was read, "" for ids and a model without a vocabulary.
     """
+
+    in_words = "what trace(model, text) returned"
 
     ids: Tensor
     logits: Tensor
+    text: str = ""
     attention: dict[str, Tensor] = field(default_factory=dict)
     residual: dict[str, Tensor] = field(default_factory=dict)
     branches: dict[str, Tensor] = field(default_factory=dict)
 
 
+@checked
 def parts(model: Decoder) -> list[str]:
     """Return the names of what `trace` can knock out: p-gpt's branches, every block, every head."""
-    is_model(model)
     names = []
     for name, layer in model.named_modules():
         if isinstance(layer, DecoderBlock):
@@ -69,52 +75,56 @@ def _knock_out(model: Decoder, part: str) -> None:
         layer.forward = lambda x, cache=None: x
 
 
-def _watch(name: str, layer: Any, seen: Trace) -> None:
+def _watch(name: str, layer: Any, record: Trace) -> None:
     """Let a layer write down what it passes on: a block's attention where it looked."""
 
-    def watched(_: Any, given: Any, output: Tensor) -> None:
+    def watched(_: Any, inputs: Any, output: Tensor) -> None:
         if isinstance(layer, CausalAttention):
-            q, k, _ = layer.split_heads(given[0])
-            seen.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
+            q, k, _ = layer.split_heads(inputs[0])
+            record.attention[name.removesuffix(".attention")] = layer.pattern(q, k)[0].cpu()
         else:
-            seen.residual[name] = output[0].cpu()
+            record.residual[name] = output[0].cpu()
 
     layer.register_forward_hook(watched)  # after the hooks that are there: what is passed on
 
 
 @torch.no_grad()
-def trace(model: Decoder, ids: Tensor, knocked: Sequence[str] = ()) -> Trace:
-    """Run a model on ids (T,) and return what happened inside; the model is not touched.
+@checked
+def trace(model: Decoder, text: str | Tensor, knocked: Parts = ()) -> Trace:
+    """Run a model on a text, or on ids (T,), and return what happened inside.
 
     `knocked` names the parts that are silenced for this pass, as `parts` lists them: a branch or a
-    head gives zeros, a block passes on what it was given. Another thread may use the model
-    meanwhile. Raises ValueError for ids that are not (T,), or a part that the model has not.
+    head gives zeros, a block passes on what it was given. The model is not touched; another thread
+    may use it meanwhile. Raises ValueError for a text that the model cannot read or that is longer
+    than its context, or a part that it has not.
     """
-    is_model(model)
-    model.check_text(ids)
-    checks.of_kind("knocked", knocked, (list, tuple), "a list of parts, as parts(model)")
+    ids = model.ids_of(text)
     there = parts(model) if knocked else []
     for part in knocked:
-        checks.one_of("knocked", part, there)
+        checks.require_one_of("knocked", part, there)
     if len(ids) > model.config.context_length:
         raise ValueError(
-            f"ids must be at most context_length={model.config.context_length} characters, got "
-            f"{len(ids)}: ids[-{model.config.context_length}:]"
+            f"text must be at most context_length={model.config.context_length} characters, got "
+            f"{len(ids)}: text[-{model.config.context_length}:]"
         )
-    seen = Trace(ids=ids.cpu(), logits=torch.empty(0, device="cpu"))
     own = model.for_evaluation()
     # What lies in a part has a longer name: a branch is silenced after its blocks, and what is
     # watched is what was passed on in the end.
     for part in sorted(knocked, key=len, reverse=True):
         _knock_out(own, part)
+    record = Trace(ids=ids.cpu(), logits=torch.empty(0, device="cpu"))
     watched = (CausalAttention, Embedding, DecoderBlock, LinearCompression, ConvCompression)
     for name, layer in own.named_modules():
         if isinstance(layer, watched):
-            _watch(name, layer, seen)
-    seen.logits = own(ids[None].to(model.device))[0].cpu()
+            _watch(name, layer, record)
+    record.logits = own(ids[None])[0].cpu()
+    if isinstance(text, str):
+        record.text = text
+    elif model.tokenizer is not None:
+        record.text = model.tokenizer.decode(record.ids)
     if isinstance(model, ParallelGPT):
         weight = model.branch_weights()
         for branch, blocks in model.branches.items():
             last = f"branches.{branch}.{len(blocks) - 1}"  # type: ignore[arg-type]
-            seen.branches[branch] = weight[branch].cpu() * seen.residual[last]
-    return seen
+            record.branches[branch] = weight[branch].cpu() * record.residual[last]
+    return record

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from compgpt_lib.fast.attention import attend
 from compgpt_lib.fast.dropout import Dropout
 
 
@@ -89,26 +90,18 @@ class CausalAttention(nn.Module):
 
     def pattern(self, q: Tensor, k: Tensor) -> Tensor:
         """Return where each position looks: rows (B, h, T, S) that sum to 1, zero on the future."""
-        time, seen = q.shape[-2], k.shape[-2]
+        T, S = q.shape[-2], k.shape[-2]
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, h, T, S)
-        future = torch.full((time, seen), -math.inf, dtype=q.dtype, device=q.device)
-        scores = scores + future.triu(seen - time + 1)  # (T, S), 0 where looking is allowed
+        future = torch.full((T, S), -math.inf, dtype=q.dtype, device=q.device)
+        scores = scores + future.triu(S - T + 1)  # (T, S), 0 where looking is allowed
         return scores.softmax(dim=-1, dtype=scores.dtype)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Mix the positions of x (B, T, d); returns (B, T, d)."""
-        qkv = self.split_heads(x)  # (3, B, h, T, d / h)
-        q, kv = qkv[0], qkv[1:]
-        k, v = kv if cache is None else cache.append(self, kv)  # (B, h, S, d / h) each
-        alone = q.shape[-2] == 1  # a single position has no future to hide
-        rate = self.dropout.p if self.training else 0.0
-        # torch's fused kernel wins on CUDA, for one position, and on a CPU in fp32 without dropout;
-        # in bf16 its backward is slow there.
-        plain = x.device.type == "cpu" and q.dtype == torch.float32 and not rate
-        if alone or ((x.is_cuda or plain) and q.shape[-2] == k.shape[-2]):
-            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=not alone)
-        else:
-            mixed = self.dropout(self.pattern(q, k)) @ v  # (B, h, T, d / h)
+        q, k, v = self.split_heads(x)  # (B, h, T, d / h) each
+        if cache is not None:
+            k, v = cache.append(self, torch.stack((k, v)))  # (B, h, S, d / h) each
+        mixed = attend(q, k, v, self.pattern, self.dropout)  # (B, h, T, d / h)
         return self.output(mixed.transpose(1, 2).flatten(-2))  # (B, T, d)
 
 

@@ -6,6 +6,7 @@ Letters: T time (positions), d width, h heads, V vocabulary, N rows (positions o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import pandas as pd
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from compgpt_lib.introspection import Trace, trace
 from compgpt_lib.layers import ConvCompression, LinearCompression
-from compgpt_lib.models import Decoder, ParallelGPT, is_model
-from compgpt_lib.support import checks
+from compgpt_lib.models import Decoder, ParallelGPT
+from compgpt_lib.support.checks import Real, Shape, checked
 
 CLASSES = ("letter", "digit", "bracket", "quote", "sign", "space", "indent", "newline")
 PATTERNS = (
@@ -26,16 +27,20 @@ PATTERNS = (
     "open bracket",
 )
 BACK = (0, 1, 2, 4, 8, 16)  # characters back that a probe is asked for
+Rows = Annotated[Tensor, Shape("N", "d", floating=True)]
+Windows = Annotated[Tensor, Shape("W", "T")]
+Stages = Annotated[Mapping[str, Tensor], "what stage_rows(model, windows) returned"]
+Pair = Annotated[ParallelGPT, 'a p-gpt, as build("p-gpt", config)']
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "\"'`"
 
 
+@checked
 def character_classes(text: str) -> list[str]:
     """Return the class of each character: one of CLASSES.
 
     The underscore is a letter, blanks before the first other character of a line are indent, and
     whatever fits no class is a sign.
     """
-    checks.of_kind("text", text, str, "a text")
     classes: list[str] = []
     blank = True
     for character in text:
@@ -56,6 +61,7 @@ def character_classes(text: str) -> list[str]:
     return classes
 
 
+@checked
 def pattern_targets(text: str) -> dict[str, Tensor]:
     """Return for each of PATTERNS what a head of that kind looks at: (T, T) of true and false.
 
@@ -63,7 +69,6 @@ def pattern_targets(text: str) -> dict[str, Tensor]:
     of the same character; the innermost bracket that is open (brackets inside strings count as any
     other).
     """
-    checks.of_kind("text", text, str, "a text")
     time = len(text)
     targets = {name: torch.zeros(time, time, dtype=torch.bool, device="cpu") for name in PATTERNS}
     line, opened = 0, list[int]()
@@ -86,185 +91,195 @@ def pattern_targets(text: str) -> dict[str, Tensor]:
     return targets
 
 
-def head_patterns(seen: Trace, text: str) -> pd.DataFrame:
+@checked
+def head_patterns(record: Trace) -> pd.DataFrame:
     """Return what share of its attention each head gives to each of PATTERNS, from 0 to 1.
 
     A share is the mean over the positions that have such a target (nan if none has). The last row
     is the share of a head that looks at everything before it evenly: what a score must be compared
-    with. Raises ValueError for a text of another length than the trace.
+    with. Raises ValueError for a trace of ids by a model without a vocabulary.
     """
-    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
-    checks.of_kind("text", text, str, "the text that was traced")
-    if len(text) != len(seen.ids):
-        raise ValueError(f"text must be what was traced, {len(seen.ids)} long, got {len(text)}")
+    text = _text_of(record)
     even = torch.ones(len(text), len(text), device="cpu").tril()
     even = even / even.sum(-1, keepdim=True)
     heads = {
-        (block, head): m for block, maps in seen.attention.items() for head, m in enumerate(maps)
+        (block, head): m for block, maps in record.attention.items() for head, m in enumerate(maps)
     }
     weights = torch.stack([*heads.values(), even])  # (heads + 1, T, T)
     shares = {}
     for name, target in pattern_targets(text).items():
-        asked = target.any(-1)  # (T,)
-        shares[name] = (weights * target).sum(-1)[:, asked].mean(-1).tolist()
+        there = target.any(-1)  # (T,)
+        shares[name] = (weights * target).sum(-1)[:, there].mean(-1).tolist()
     index = pd.MultiIndex.from_tuples([*heads, ("even attention", 0)], names=["block", "head"])
     return pd.DataFrame(shares, index=index)
 
 
-def losses(logits: Tensor, ids: Tensor) -> Tensor:
+def _text_of(record: Trace) -> str:
+    """Return the text that was traced; raises ValueError where only its ids are known."""
+    if len(record.text) != len(record.ids):
+        raise ValueError("record must be of a text: trace(model, text)")
+    return record.text
+
+
+@checked
+def losses(
+    logits: Annotated[Tensor, Shape("T", "V")], ids: Annotated[Tensor, Shape("T")]
+) -> Tensor:
     """Return the loss in nats of each prediction, (T - 1,): logits (T, V) against ids (T,)."""
-    checks.of_kind("logits", logits, Tensor, "a torch tensor (T, V)")
-    checks.of_kind("ids", ids, Tensor, "a torch tensor (T,)")
-    if logits.ndim != 2 or ids.shape != logits.shape[:1]:
+    if ids.shape != logits.shape[:1]:
         raise ValueError(
             f"logits must be (T, V) and ids (T,), got {tuple(logits.shape)}, {tuple(ids.shape)}"
         )
     return F.cross_entropy(logits[:-1].float(), ids[1:].long(), reduction="none")
 
 
-def contributions(model: ParallelGPT, seen: Trace) -> dict[str, Tensor]:
+@checked
+def contributions(model: Pair, record: Trace) -> dict[str, Tensor]:
     """Return what each branch of p-gpt adds to the logits before it is weighted, (T, V) each.
 
     The head is linear, so exactly: logits = w * first + (1 - w) * second + head.bias. Raises
     TypeError for another model.
     """
-    checks.of_kind("model", model, ParallelGPT, 'a p-gpt, as build("p-gpt", config)')
-    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     head = model.head.weight.detach().float().cpu()
-    found = {}
+    parts = {}
     for branch, blocks in model.branches.items():
         last = f"branches.{branch}.{len(blocks) - 1}"  # type: ignore[arg-type]
-        if last not in seen.residual:
-            raise ValueError(f"seen must be a trace of this p-gpt: it lacks {last}")
-        found[branch] = seen.residual[last].float() @ head.T  # (T, V)
-    return found
+        if last not in record.residual:
+            raise ValueError(f"record must be a trace of this p-gpt: it lacks {last}")
+        parts[branch] = record.residual[last].float() @ head.T  # (T, V)
+    return parts
 
 
-def pushes(model: ParallelGPT, seen: Trace) -> dict[str, Tensor]:
+def _weights(model: ParallelGPT) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in model.branch_weights().items()}
+
+
+@checked
+def pushes(model: Pair, record: Trace) -> dict[str, Tensor]:
     """Return how far each branch pushes for the character that came, (T - 1,) each.
 
     It is the branch's weighted contribution to that character's logit less its mean over all
     characters (what it adds to all of them alike decides nothing).
     """
-    parts = contributions(model, seen)
-    weights = {name: float(value.detach()) for name, value in model.branch_weights().items()}
-    found = {}
-    for branch, logits in parts.items():
-        came = logits[:-1].gather(-1, seen.ids[1:, None])[:, 0]
-        found[branch] = weights[branch] * (came - logits[:-1].mean(-1))
-    return found
+    weights, result = _weights(model), {}
+    for branch, logits in contributions(model, record).items():
+        came = logits[:-1].gather(-1, record.ids[1:, None])[:, 0]
+        result[branch] = weights[branch] * (came - logits[:-1].mean(-1))
+    return result
 
 
-def branch_table(model: ParallelGPT, seen: Trace, text: str) -> pd.DataFrame:
+@checked
+def branch_table(model: Pair, record: Trace) -> pd.DataFrame:
     """Return by class of character: how many, loss with both branches and with one, who decided.
 
     `first decided` is the share of characters for which the first branch pushed harder.
     """
-    push = pushes(model, seen)
-    weights = {name: float(value.detach()) for name, value in model.branch_weights().items()}
-    parts = contributions(model, seen)
-    checks.of_kind("text", text, str, "the text that was traced")
-    if len(text) != len(seen.ids):
-        raise ValueError(f"text must be what was traced, {len(seen.ids)} long, got {len(text)}")
+    push, parts = pushes(model, record), contributions(model, record)
+    weights, text = _weights(model), _text_of(record)
     bias = model.head.bias.detach().float().cpu()
     table = pd.DataFrame(
         {
             "class": character_classes(text)[1:],
-            "both": losses(seen.logits, seen.ids).numpy(),
+            "both": losses(record.logits, record.ids).numpy(),
             **{
-                f"{name} alone": losses(weights[name] * part + bias, seen.ids).numpy()
+                f"{name} alone": losses(weights[name] * part + bias, record.ids).numpy()
                 for name, part in parts.items()
             },
             "first decided": (push["first"] > push["second"]).float().numpy(),
         }
     )
     groups = table.groupby("class")
-    found = groups.mean().reindex([name for name in CLASSES if name in groups.groups])
-    found.insert(0, "characters", groups.size())
-    return found
+    means = groups.mean().reindex([name for name in CLASSES if name in groups.groups])
+    means.insert(0, "characters", groups.size())
+    return means
 
 
-def _rows(name: str, rows: Tensor) -> Tensor:
-    checks.of_kind(name, rows, Tensor, "a torch tensor (N, d)")
-    if rows.ndim != 2 or not rows.numel() or not rows.dtype.is_floating_point:
-        raise ValueError(f"{name} must be floating-point numbers (N, d), got {tuple(rows.shape)}")
+def _centred(name: str, rows: Tensor) -> Tensor:
     if not torch.isfinite(rows).all():
         raise ValueError(f"{name} must be finite numbers")
     rows = rows.double()
     return rows - rows.mean(0)
 
 
-def spectrum(rows: Tensor) -> Tensor:
+@checked
+def spectrum(rows: Rows) -> Tensor:
     """Return the shares of variance of rows (N, d) along their principal components, falling."""
-    values = torch.linalg.svdvals(_rows("rows", rows)).square()
+    values = torch.linalg.svdvals(_centred("rows", rows)).square()
     return values / values.sum().clamp_min(1e-300)
 
 
 def effective_rank(rows: Tensor) -> float:
     """Return how many directions rows (N, d) use: exp of the entropy of their `spectrum`.
 
-    n equal directions give n, one dominant direction gives 1 (Roy and Vetterli, 2007).
+    n equal directions give n, one dominant direction gives 1. The entropy is of shares of variance,
+    as principal components have them; the effective rank of Roy and Vetterli (2007) is of shares of
+    the singular values, their roots, and larger.
     """
     shares = spectrum(rows)
     return float(torch.special.entr(shares).sum().exp())
 
 
-def variance_kept(before: Tensor, after: Tensor) -> float:
+def _paired(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    if len(before) != len(after):
+        raise ValueError(
+            f"before and after must have as many rows, got {len(before)} and {len(after)}"
+        )
+    return _centred("before", before), _centred("after", after)
+
+
+@checked
+def variance_kept(before: Rows, after: Rows) -> float:
     """Return how much of the variance of `before` (N, d) the best linear map of `after` recovers.
 
     1 means that nothing is lost. N should be many times the width, or the map fits by chance.
     """
-    x, y = _rows("before", before), _rows("after", after)
-    if len(x) != len(y):
-        raise ValueError(f"before and after must have as many rows, got {len(x)} and {len(y)}")
+    x, y = _paired(before, after)
     basis = torch.linalg.svd(y, full_matrices=False)
     real = basis.S > 1e-9 * basis.S.max().clamp_min(1e-300)
     return float((basis.U[:, real].T @ x).square().sum() / x.square().sum().clamp_min(1e-300))
 
 
-def cka(before: Tensor, after: Tensor) -> float:
+@checked
+def cka(before: Rows, after: Rows) -> float:
     """Return the linear centred kernel alignment of two sets of rows, 0 to 1 (arXiv 1905.00414)."""
-    x, y = _rows("before", before), _rows("after", after)
-    if len(x) != len(y):
-        raise ValueError(f"before and after must have as many rows, got {len(x)} and {len(y)}")
+    x, y = _paired(before, after)
     norms = torch.linalg.norm(x.T @ x) * torch.linalg.norm(y.T @ y)
     return float((y.T @ x).square().sum() / norms.clamp_min(1e-300))
 
 
-def stage_rows(model: Decoder, windows: Tensor) -> dict[str, Tensor]:
+@checked
+def stage_rows(model: Decoder, windows: Windows) -> dict[str, Tensor]:
     """Return what each stage passes on over many windows (W, T) of ids: (W, T, width) each."""
-    is_model(model)
-    checks.of_kind("windows", windows, Tensor, "a torch tensor (W, T)")
-    if windows.ndim != 2 or not len(windows):
-        raise ValueError(f"windows must have shape (W, T), got {tuple(windows.shape)}")
     try:
         traces = [trace(model, ids).residual for ids in windows]
     except (TypeError, ValueError) as error:
         raise type(error)(f"windows: {error}") from None
-    return {name: torch.stack([seen[name] for seen in traces]) for name in traces[0]}
+    return {name: torch.stack([rows[name] for rows in traces]) for name in traces[0]}
 
 
-def probe(rows: Tensor, labels: Tensor, ridge: float = 1e-3) -> float:
+@checked
+def probe(
+    rows: Annotated[Tensor, Shape("W", "T", "width")],
+    labels: Windows,
+    ridge: Annotated[float, Real(above=0)] = 1e-3,
+) -> float:
     """Return how often a linear map of rows (W, T, width) finds labels (W, T) on windows unseen.
 
     The map is a ridge regression to one-hot labels, fitted on the first three fourths of the
     windows and asked on the others. Labels below 0 are left out. Raises ValueError for fewer than
     four windows.
     """
-    checks.of_kind("rows", rows, Tensor, "a torch tensor (W, T, width)")
-    checks.of_kind("labels", labels, Tensor, "a torch tensor (W, T)")
-    ridge = checks.number("ridge", ridge)
-    if rows.ndim != 3 or labels.shape != rows.shape[:2] or len(rows) < 4 or ridge <= 0:
+    if labels.shape != rows.shape[:2] or len(rows) < 4:
         raise ValueError(
-            "rows must be (W, T, width) with W of 4 or more, labels (W, T) and ridge above 0, got "
-            f"{tuple(rows.shape)}, {tuple(labels.shape)} and {ridge}"
+            "rows must be (W, T, width) with W of 4 or more and labels (W, T), got "
+            f"{tuple(rows.shape)} and {tuple(labels.shape)}"
         )
     cut = 3 * len(rows) // 4
 
     def part(which: slice) -> tuple[Tensor, Tensor]:
-        asked = labels[which] >= 0
-        x = rows[which][asked].double()
-        return torch.cat((x, x.new_ones(len(x), 1)), dim=-1), labels[which][asked]
+        labelled = labels[which] >= 0
+        x = rows[which][labelled].double()
+        return torch.cat((x, x.new_ones(len(x), 1)), dim=-1), labels[which][labelled]
 
     (x, y), (unseen, answers) = part(slice(cut)), part(slice(cut, None))
     if not len(y) or not len(answers):
@@ -276,24 +291,22 @@ def probe(rows: Tensor, labels: Tensor, ridge: float = 1e-3) -> float:
     return float(((unseen @ weights).argmax(-1) == answers).double().mean())
 
 
-def stage_table(stages: Mapping[str, Tensor], windows: Tensor) -> pd.DataFrame:
+@checked
+def stage_table(stages: Stages, windows: Windows) -> pd.DataFrame:
     """Return stage by stage what is kept: one row for each of `stage_rows(model, windows)`.
 
     Width and effective rank; of the stage before, `variance kept` and `cka`; then how often a
     linear probe names the next character, the current one and the one k back (on windows unseen).
     The last row, "always the commonest", is what a probe must be compared with.
     """
-    checks.of_kind("stages", stages, Mapping, "what stage_rows(model, windows) returned")
-    checks.of_kind("windows", windows, Tensor, "a torch tensor (W, T)")
     for rows in stages.values():
-        checks.of_kind("stages", rows, Tensor, "what stage_rows(model, windows) returned")
         if rows.ndim != 3 or rows.shape[:2] != windows.shape:
             raise ValueError("stages must be what stage_rows(model, windows) returned")
     labels = {"next": torch.full_like(windows, -1)}
     labels["next"][:, :-1] = windows[:, 1:]
     for k in BACK:
         label = torch.full_like(windows, -1)
-        label[:, k:] = windows[:, : windows.shape[1] - k]
+        label[:, k:] = windows[:, : max(0, windows.shape[1] - k)]
         labels[f"{k} back" if k else "current"] = label
     table, before = {}, None
     for name, rows in stages.items():
@@ -310,31 +323,28 @@ def stage_table(stages: Mapping[str, Tensor], windows: Tensor) -> pd.DataFrame:
     table["always the commonest"] = {
         name: probe(constant, wanted) for name, wanted in labels.items()
     }
-    found = pd.DataFrame.from_dict(table, orient="index")
-    found.index.name = "stage"
-    return found
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("stage")
 
 
-def logit_lens(model: Decoder, seen: Trace) -> dict[str, Tensor]:
+@checked
+def logit_lens(model: Decoder, record: Trace) -> dict[str, Tensor]:
     """Return the logits (T, V) that the head would give if it read each stage.
 
     Stages of lc-gpt and cc-gpt go through the compressions that are still ahead and no block. The
     method is nostalgebraist's logit lens (2020). Raises TypeError for p-gpt, whose head reads a
     mixture that no single stage is.
     """
-    is_model(model)
-    checks.of_kind("seen", seen, Trace, "what trace(model, ids) returned")
     if isinstance(model, ParallelGPT):
         raise TypeError("model must be a gpt, lc-gpt or cc-gpt: no single stage of p-gpt is read")
     halving = (LinearCompression, ConvCompression)
-    names = list(seen.residual)
+    names = list(record.residual)
     missing = [name for name in names if name not in dict(model.named_modules())]
     if missing:
-        raise ValueError(f"seen must be a trace of this model, which has no {missing[0]}")
+        raise ValueError(f"record must be a trace of this model, which has no {missing[0]}")
     lens = {}
     with torch.no_grad():
         for index, name in enumerate(names):
-            x = seen.residual[name].to(model.device)[None]  # (1, T, width)
+            x = record.residual[name].to(model.device)[None]  # (1, T, width)
             for later in names[index + 1 :]:
                 layer = model.get_submodule(later)
                 if isinstance(layer, halving):
@@ -343,21 +353,20 @@ def logit_lens(model: Decoder, seen: Trace) -> dict[str, Tensor]:
     return lens
 
 
-def planes(stages: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
+@checked
+def planes(stages: Annotated[Sequence[Rows], "a list of tensors (N, d)"]) -> list[Tensor]:
     """Return each stage's rows (N, d) on its first two principal components, (N, 2), comparable.
 
     Each map is scaled to one unit of spread and turned (or mirrored) to lie on the one before as
     well as it can (orthogonal Procrustes): what then moves has moved in the model.
     """
-    checks.of_kind("stages", stages, (Mapping, list, tuple), "a dict, or a list, of tensors (N, d)")
-    given = list(stages.values() if isinstance(stages, Mapping) else stages)
     maps: list[Tensor] = []
-    for rows in given:
-        centred = _rows("stages", rows)
+    for rows in stages:
+        centred = _centred("stages", rows)
         if maps and len(centred) != len(maps[-1]):
             raise ValueError("stages must have as many rows each")
-        found = torch.linalg.svd(centred, full_matrices=False)
-        plane = (found.U * found.S)[:, :2]  # (N, 2)
+        svd = torch.linalg.svd(centred, full_matrices=False)
+        plane = (svd.U * svd.S)[:, :2]  # (N, 2)
         plane = F.pad(plane, (0, 2 - plane.shape[1]))
         plane = plane / plane.square().mean().sqrt().clamp_min(1e-12)
         # The signs of principal components are arbitrary: here the farthest point lies above 0.

@@ -15,21 +15,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.fast import branches, rows
+from compgpt_lib.fast.branches import side_by_side
 from compgpt_lib.fast.dropout import Dropout
 from compgpt_lib.fast.loss import linear_cross_entropy
+from compgpt_lib.fast.rows import share_out
 from compgpt_lib.layers import Cache, ConvCompression, DecoderBlock, Embedding, LinearCompression
 from compgpt_lib.support import checks
-from compgpt_lib.support.tensors import tied
+from compgpt_lib.support.checks import Seed, checked
+from compgpt_lib.support.ids import check_ids
+from compgpt_lib.tokenizer import CharTokenizer
 
 Branch = Literal["both", "heavier", "first", "second"]
 LONE_BRANCH = "p-gpt-1"
 
 
 class Decoder(nn.Module):
-    """What the four models share: characters in, one score per character of the vocabulary out."""
+    """What the four models share: characters in, one score per character of the vocabulary out.
+
+    `tokenizer` is the model's vocabulary: training sets it, a file of weights holds it.
+    """
 
     name: str
+    in_words = 'one of the models, as build("gpt", config)'
+    tokenizer: CharTokenizer | None = None
 
     def __init__(self, config: ModelConfig, embedding_width: int, head_width: int) -> None:
         super().__init__()
@@ -55,7 +63,7 @@ class Decoder(nn.Module):
         not that.
         """
         start = 0 if cache is None else cache.length
-        self._check(ids, targets, start)
+        check_ids(ids, targets, start, self.config, self.device)
         x = self.embedding(ids, start)  # (B, T, width)
         x = self.decode(x, cache)  # (B, T, head width)
         logits = self.head(self.dropout(x))  # (B, T, V)
@@ -67,10 +75,10 @@ class Decoder(nn.Module):
 
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of `forward` alone: quicker, since no logits are kept."""
-        checks.of_kind("targets", targets, Tensor, "a torch tensor (B, T)")
+        checks.require_kind("targets", targets, Tensor, "a torch tensor (B, T)")
         if not self._plain_head():
             return cast(Tensor, self(ids, targets)[1])
-        self._check(ids, targets, 0)
+        check_ids(ids, targets, 0, self.config, self.device)
         x = self.decode(self.embedding(ids), None)  # (B, T, head width)
         return linear_cross_entropy(
             self.dropout(x).flatten(0, 1), self.head, targets.flatten().long()
@@ -83,6 +91,36 @@ class Decoder(nn.Module):
         linear = type(self.head) is nn.Linear and "forward" not in self.head.__dict__
         return own and linear and self.head.bias is not None and not hooked
 
+    def ids_of(self, text: str | Tensor, name: str = "text") -> Tensor:
+        """Return the ids (T,) of a text, on the model's device; of ids, themselves.
+
+        `name` is what messages call the argument. Raises TypeError for anything else, ValueError
+        for an empty text, characters or ids that the model does not know, or a model that has no
+        tokenizer.
+        """
+        if text == "":
+            raise ValueError(f'{name} must have at least one character, got ""; try "\\n"')
+        try:
+            ids = self.vocabulary().encode(text) if isinstance(text, str) else text
+            checks.Shape("T")("ids", ids)
+            window = ids[-self.config.context_length :].to(self.device)
+            check_ids(window[None], None, 0, self.config, self.device)
+        except NotImplementedError:
+            raise ValueError(f"{name} must hold numbers, but is on the meta device") from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        return ids.to(self.device)
+
+    def vocabulary(self) -> CharTokenizer:
+        """Return the model's tokenizer; raises ValueError for none, or one of another V."""
+        if self.tokenizer is None:
+            raise ValueError(
+                "the model has no vocabulary yet: train it, or give it one: "
+                "model.tokenizer = corpus.tokenizer"
+            )
+        require_size(self.config, self.tokenizer)
+        return self.tokenizer
+
     def for_evaluation(self) -> Self:
         """Return this model in evaluation mode: the same weights, in modules of its own.
 
@@ -92,60 +130,7 @@ class Decoder(nn.Module):
 
     def for_generation(self) -> Self:
         """Return `for_evaluation`, for as long as no weight changes, quick at one character."""
-        return rows.share_out(self.for_evaluation())
-
-    def _check(self, ids: Tensor, targets: Tensor | None, start: int) -> None:
-        both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
-        for name, given in both.items():
-            if not isinstance(given, Tensor):
-                raise TypeError(
-                    f"{name} must be a torch tensor, got {checks.short(given)}: "
-                    "torch.tensor([[...]])"
-                )
-            if given.dtype not in (torch.int64, torch.int32):
-                raise TypeError(f"{name} must be whole numbers (torch.long), got {given.dtype}")
-            if given.device != self.device:
-                raise ValueError(
-                    f"{name} must be on the model's device, {self.device}, got {given.device}: "
-                    f"{name}.to(model.device)"
-                )
-        if ids.ndim != 2 or ids.numel() == 0:
-            raise ValueError(
-                f"ids must have shape (B, T) with B and T of 1 or more, got {tuple(ids.shape)}; "
-                "for one text use ids[None]"
-            )
-        if targets is not None and targets.shape != ids.shape:
-            raise ValueError(
-                f"targets must have the shape of ids, {tuple(ids.shape)}, got "
-                f"{tuple(targets.shape)}: targets[b, t] is the character after ids[b, t]"
-            )
-        if start + ids.shape[1] > self.config.context_length:
-            raise ValueError(
-                f"the model sees at most context_length={self.config.context_length} characters, "
-                f"got {start + ids.shape[1]}; cut it: ids[:, -{self.config.context_length}:]"
-            )
-        # On an accelerator this look at the values would make every step wait for the device.
-        if ids.device.type == "cpu" and not torch.compiler.is_compiling():
-            for name, given in both.items():
-                low, high = int(given.min()), int(given.max())
-                if low < 0 or high >= self.config.vocab_size:
-                    raise ValueError(
-                        f"{name} must lie in 0 to {self.config.vocab_size - 1} (vocab_size "
-                        f"{self.config.vocab_size}), got {low} to {high}; was the text encoded "
-                        "with this model's tokenizer?"
-                    )
-
-    def check_text(self, ids: Tensor) -> None:
-        """Raise TypeError or ValueError unless ids (T,) are a text of one or more characters."""
-        checks.of_kind("ids", ids, Tensor, "a torch tensor (T,)")
-        if ids.ndim != 1 or not len(ids):
-            raise ValueError(
-                f"ids must have shape (T,) with T of 1 or more, got {tuple(ids.shape)}"
-            )
-        if ids.device.type == "meta":
-            raise ValueError("ids must hold numbers, but are on the meta device")
-        window = ids[-self.config.context_length :].to(self.device)[None]
-        self._check(window, None, 0)
+        return cast(Self, share_out(self.for_evaluation()))
 
     @property
     def device(self) -> torch.device:
@@ -154,9 +139,16 @@ class Decoder(nn.Module):
 
     def parameter_count(self) -> int:
         """Return how many learned numbers the model has."""
-        parameters = dict(self.named_parameters())
-        once = parameters.keys() - tied(parameters).keys()
-        return sum(parameters[name].numel() for name in once)
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+def require_size(config: ModelConfig, tokenizer: CharTokenizer) -> None:
+    """Raise ValueError unless a model has one score for each character of a vocabulary."""
+    if len(tokenizer) != config.vocab_size:
+        raise ValueError(
+            f"the vocabulary has {len(tokenizer)} characters but the model has vocab_size="
+            f"{config.vocab_size}: build it with vocab_size=len(corpus.tokenizer)"
+        )
 
 
 def _apart(module: Any) -> Any:
@@ -206,7 +198,6 @@ class ParallelGPT(Decoder):
             }
         )
         self.w = nn.Parameter(torch.tensor(0.5))
-        self.run = branches.fitting  # how the branches are run: in turn or at the same time
 
     def branch_weights(self) -> dict[str, Tensor]:
         """Return the scalar that each branch's output is multiplied by."""
@@ -214,22 +205,20 @@ class ParallelGPT(Decoder):
 
     def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
         """Run each branch on its half and mix: (B, T, 2d) -> (B, T, d)."""
-        half = dict(zip(("first", "second"), x.chunk(2, dim=-1), strict=True))  # (B, T, d) each
-        inputs = [half[name] for name in self.branches]
+        first, second = x.chunk(2, dim=-1)  # (B, T, d) each
+        outputs = {"first": first, "second": second}
+        for name, blocks in self.branches.items():
+            for block in cast(nn.ModuleList, blocks):
+                outputs[name] = block(outputs[name], cache)  # (B, T, d)
         weight = self.branch_weights()
-        outputs = self.run(self._blocks(), inputs, cache)  # (B, T, d) each
-        mixed = [weight[name] * out for name, out in zip(self.branches, outputs, strict=True)]
+        mixed = [weight[name] * outputs[name] for name in self.branches]
         return sum(mixed[1:], start=mixed[0])  # (B, T, d)
-
-    def _blocks(self) -> list[nn.ModuleList]:
-        return cast(list[nn.ModuleList], list(self.branches.values()))
 
     def for_generation(self) -> Self:
         """Return a copy that is quick at one character at a time: its branches run side by side."""
         quick = super().for_generation()
-        if branches.stackable(self._blocks()):
-            quick.run = branches.SideBySide(self._blocks())
-        return quick
+        plain = type(self).decode is ParallelGPT.decode and "decode" not in self.__dict__
+        return cast(Self, side_by_side(quick, cast(Any, self.branches))) if plain else quick
 
     def only(self, branch: Branch) -> Self:
         """Return the same trained model with one branch alone ("heavier" is p-gpt-1).
@@ -237,7 +226,7 @@ class ParallelGPT(Decoder):
         The copy shares this model's weights; the other branch is neither run nor counted. "both"
         returns a copy with all branches that are there. Raises ValueError for another name.
         """
-        checks.one_of("branch", branch, ("both", "heavier", "first", "second"))
+        checks.require_one_of("branch", branch, ("both", "heavier", "first", "second"))
         if branch == "heavier":
             branch = "first" if self.w >= 0.5 else "second"
         if branch != "both" and branch not in self.branches:
@@ -298,21 +287,21 @@ MODELS: dict[str, Callable[[ModelConfig], Decoder]] = {
 }
 
 
-def build(name: str, config: ModelConfig, seed: int = 0) -> Decoder:
+@checked
+def build(
+    name: str, config: ModelConfig, seed: Seed = 0, tokenizer: CharTokenizer | None = None
+) -> Decoder:
     """Return a new model ("gpt", "p-gpt", "lc-gpt" or "cc-gpt") with PyTorch's default init.
 
     The same seed gives the same weights; torch's global random state is left as it was. Raises
-    ValueError for another name or a config that the model cannot have.
+    ValueError for another name, a config that the model cannot have, or a tokenizer of another V.
     """
-    checks.one_of("name of the model", name, MODELS)
-    checks.of_kind("config", config, ModelConfig, 'a ModelConfig, as ModelConfig.preset("laptop")')
-    seed = checks.seed(seed)
+    checks.require_one_of("name of the model", name, MODELS)
     # Weights that were made in inference mode could never be trained.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name](config)
-
-
-def is_model(model: Any) -> None:
-    """Raise TypeError unless `model` is one of the four models."""
-    checks.of_kind("model", model, Decoder, 'one of the models, as build("gpt", config)')
+        model = MODELS[name](config)
+    if tokenizer is not None:
+        require_size(config, tokenizer)
+        model.tokenizer = tokenizer
+    return model

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from compgpt_lib.config import TrainConfig
 from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import Decoder, is_model
-from compgpt_lib.support import checks
+from compgpt_lib.models import Decoder, require_size
+from compgpt_lib.support import hashes
+from compgpt_lib.support.checks import checked
 from compgpt_lib.support.files import home
 from compgpt_lib.support.identity import code_of
-from compgpt_lib.support.tensors import read_safetensors, tied, write_safetensors
-from compgpt_lib.weights import OPTIMIZER, describe
+from compgpt_lib.support.tensors import read_about, read_safetensors, tied, write_safetensors
+from compgpt_lib.weights import OPTIMIZER, contents, describe
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -43,32 +43,21 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+@checked
 def run_folder(model: Decoder, corpus: Corpus, config: TrainConfig) -> Path:
     """Return the folder of exactly this run: the same new model, text and settings find it again.
 
     What the model computes counts: its code, its initial weights (so another seed, or a model that
     was trained before, is another run), which of them are trained, and which are tied.
     """
-    check_run(model, corpus, config)
-    digest = hashlib.sha256(json.dumps(identity_of(model, corpus, config)).encode()).hexdigest()
+    check_run(model, corpus)
+    digest = hashes.of_json(identity_of(model, corpus, config))
     return home() / "runs" / "checkpoints" / f"{model.name}-{digest[:12]}"
 
 
-def fits_corpus(model: Decoder, corpus: Corpus) -> None:
-    """Raise ValueError for a corpus with more characters than the model has scores for."""
-    checks.of_kind("corpus", corpus, Corpus, "a Corpus, as corpora.installed()")
-    if len(corpus.tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"the corpus has {len(corpus.tokenizer)} characters but the model has vocab_size="
-            f"{model.config.vocab_size}; build it with vocab_size=len(corpus.tokenizer)"
-        )
-
-
-def check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
-    """Raise TypeError or ValueError for what cannot be trained: model, corpus or settings."""
-    is_model(model)
-    checks.of_kind("config", config, TrainConfig, 'a TrainConfig, as TrainConfig.preset("laptop")')
-    fits_corpus(model, corpus)
+def check_run(model: Decoder, corpus: Corpus) -> None:
+    """Raise ValueError for a model that cannot be trained, or not on that corpus."""
+    require_vocabulary(model, corpus)
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
         if parameter.dtype not in (torch.float32, torch.float64):
@@ -89,6 +78,16 @@ def check_run(model: Decoder, corpus: Corpus, config: TrainConfig) -> None:
         raise ValueError(
             f"{tie} and {name} share their memory but are two parameters, which would be changed "
             f"twice a step; tie them as one: give both names the same nn.Parameter"
+        )
+
+
+def require_vocabulary(model: Decoder, corpus: Corpus) -> None:
+    """Raise ValueError unless a model's scores are for the characters of a corpus."""
+    require_size(model.config, corpus.tokenizer)
+    if model.tokenizer is not None and model.tokenizer != corpus.tokenizer:
+        raise ValueError(
+            "the model has a vocabulary of its own, and the corpus another one as large: its ids "
+            "would stand for other characters; build a new model for this corpus"
         )
 
 
@@ -119,32 +118,52 @@ def weights_hash(model: Decoder) -> str:
     return weights.hexdigest()[:16]
 
 
-def write_checkpoint(
-    path: Path, model: Decoder, optimizer: torch.optim.Optimizer, about: dict[str, Any]
-) -> None:
-    """Write weights, optimizer and a description to one file."""
-    tensors = dict(model.state_dict())
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            tensors[f"{OPTIMIZER}{index}.{key}"] = value
-    write_safetensors(tensors, path, about)
+class Checkpoint:
+    """The file that a run is kept in, or nothing where it has no folder."""
 
+    def __init__(self, folder: str | Path | None, identity: dict[str, Any]) -> None:
+        self.path = None if folder is None else Path(folder) / CHECKPOINT
+        self.identity = identity
 
-def read_checkpoint(
-    path: Path, model: Decoder, optimizer: torch.optim.Optimizer, identity: dict[str, Any]
-) -> Progress:
-    """Fill model and optimizer from a checkpoint; raises ValueError for one of another run."""
-    tensors, about = read_safetensors(path)
-    for key, wanted in identity.items():
-        if about.get(key) != wanted:
-            raise ValueError(
-                f"{path} is a checkpoint of another run ({key} is {about.get(key)}, "
-                f"this run has {wanted}); choose another folder, or delete the file"
-            )
-    states: dict[int, dict[str, Tensor]] = {}
-    for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
-        index, key = name.removeprefix(OPTIMIZER).split(".")
-        states.setdefault(int(index), {})[key] = tensors.pop(name)
-    model.load_state_dict(tensors)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
-    return Progress(**about["progress"])
+    def read(self, model: Decoder, optimizer: torch.optim.Optimizer) -> Progress:
+        """Fill model and optimizer, and return how far the run was: not begun without a file.
+
+        Raises ValueError for a damaged file or one of another run.
+        """
+        if self.path is None or not self.path.exists():
+            return Progress()
+        tensors, about = read_safetensors(self.path)
+        for key, wanted in self.identity.items():
+            if about.get(key) != wanted:
+                raise ValueError(
+                    f"{self.path} is a checkpoint of another run ({key} is {about.get(key)}, "
+                    f"this run has {wanted}); choose another folder, or delete the file"
+                )
+        states: dict[int, dict[str, Tensor]] = {}
+        for name in [name for name in tensors if name.startswith(OPTIMIZER)]:
+            index, key = name.removeprefix(OPTIMIZER).split(".")
+            states.setdefault(int(index), {})[key] = tensors.pop(name)
+        model.load_state_dict(tensors)
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": states})
+        return Progress(**about["progress"])
+
+    def write(self, model: Decoder, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Write weights, optimizer and progress, unless the file holds the same run, further on."""
+        if self.path is None or self._is_further(progress.step):
+            return
+        tensors = dict(model.state_dict())
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{OPTIMIZER}{index}.{key}": value for key, value in state.items()}
+        about = contents(model) | self.identity | {"progress": asdict(progress)}
+        write_safetensors(tensors, self.path, about)
+
+    def _is_further(self, step: int) -> bool:
+        """Say whether another notebook that trains the same was quicker."""
+        if self.path is None or not self.path.exists():
+            return False
+        try:
+            about = read_about(self.path)
+        except ValueError:
+            return False
+        same = all(about.get(key) == self.identity[key] for key in self.identity)
+        return same and about.get("progress", {}).get("step", 0) > step

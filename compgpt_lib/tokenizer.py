@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from compgpt_lib.support import checks
+from compgpt_lib.support import checks, hashes
+from compgpt_lib.support.checks import Positive, checked
 from compgpt_lib.support.files import resolved, write_text
 
 UNKNOWN = "\ufffd"  # Unicode's own sign for a character that cannot be shown
-_CODE_POINTS = 0x110000
 FORMAT = "compgpt-characters-2"
+TextOrTexts = Annotated[str | Iterable[str], "a text, or texts"]
+_CODE_POINTS = 0x110000
 _PART = 2**16  # characters encoded at a time: what they take stays in the processor's cache
-
-
-def code_points(text: str) -> np.ndarray:
-    """Return a text as its Unicode code points, one uint32 each."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def _digest(about: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 class CharTokenizer:
@@ -35,63 +29,65 @@ class CharTokenizer:
     any other. Raises ValueError for an empty vocabulary or one that names a character twice.
     """
 
+    in_words = "a CharTokenizer, as corpus.tokenizer"
+
+    @checked
     def __init__(self, vocabulary: str, unknown: str | None = None) -> None:
-        checks.of_kind("vocabulary", vocabulary, str, "a text")
-        if unknown is not None:
-            checks.of_kind("unknown", unknown, str, "a character, or None")
-        characters = sorted(set(vocabulary) | ({unknown} if unknown else set()))
         if not vocabulary:
             raise ValueError("the vocabulary is empty: give a text with at least one character")
         if len(set(vocabulary)) != len(vocabulary):
             raise ValueError("the vocabulary names a character twice; use CharTokenizer.from_text")
         if unknown is not None and len(unknown) != 1:
             raise ValueError(f"unknown must be one character, got {unknown!r}")
-        self.tokens = characters
+        self.tokens = sorted(set(vocabulary) | set(unknown or ""))
         self.unknown = unknown
-        self.dtype = np.dtype(np.uint16 if len(characters) < 2**16 else np.uint32)
-        self._points = code_points("".join(characters))
-        self._missing = len(characters)
-        missing = characters.index(unknown) if unknown is not None else self._missing
+        self.dtype = np.dtype(np.uint16 if len(self.tokens) < 2**16 else np.uint32)
+        self._points = code_points("".join(self.tokens))
+        self._missing = len(self.tokens)
+        missing = self._missing if unknown is None else self.tokens.index(unknown)
         self._ids = np.full(_CODE_POINTS, missing, dtype=self.dtype)
-        self._ids[self._points] = np.arange(len(characters))
+        self._ids[self._points] = np.arange(len(self.tokens))
 
     @classmethod
-    def from_text(cls, text: str | Iterable[str], min_count: int = 1) -> CharTokenizer:
+    @checked
+    def from_text(cls, text: TextOrTexts, min_count: Positive = 1) -> CharTokenizer:
         """Return the tokenizer of a text: its characters that occur at least `min_count` times.
 
         With `min_count` above 1 the rarer ones become the unknown character. Raises ValueError for
         an empty text or one in which no character is that frequent.
         """
-        min_count = checks.whole("min_count", min_count, least=1)
-        checks.of_kind("text", text, Iterable, "a text, or texts")
         texts = [text] if isinstance(text, str) else list(text)
         for part in texts:
-            checks.of_kind("text", part, str, "a text, or texts")
+            checks.require_kind("text", part, str, "a text, or texts")
         counts = count_characters(texts)
-        kept = (counts >= min_count).nonzero()[0].astype("<u4")
-        if not len(kept):
+        frequent = (counts >= min_count).nonzero()[0].astype("<u4")
+        if not len(frequent):
             raise ValueError(
                 f"no character occurs at least min_count={min_count} times in a text of "
                 f"{counts.sum():,} characters"
             )
-        characters = kept.tobytes().decode("utf-32-le", "surrogatepass")
+        characters = frequent.tobytes().decode("utf-32-le", "surrogatepass")
         return cls(characters, unknown=UNKNOWN if min_count > 1 else None)
 
-    def encode(self, text: str) -> np.ndarray:
-        """Return the ids of a text, (len(text),) of uint16 (of uint32 from 65,536 ids on).
+    def encode(self, text: str) -> Tensor:
+        """Return the ids of a text as a tensor (T,) of torch.long.
 
         Raises ValueError for a character that the vocabulary lacks, if there is no unknown one.
         """
-        checks.of_kind("text", text, str, "a text")
+        return torch.from_numpy(self.encode_array(text).astype(np.int64))
+
+    @checked
+    def encode_array(self, text: str) -> np.ndarray:
+        """Return the ids of a text as numpy's uint16 (uint32 from 65,536 ids on), for storage."""
         ids = np.empty(len(text), self.dtype)
         for start in range(0, len(text), _PART):
             part = slice(start, start + _PART)
             self._ids.take(code_points(text[part]), out=ids[part], mode="clip")
         if self.unknown is None and len(ids) and int(ids.max()) == self._missing:
             strangers = sorted({text[index] for index in (ids == self._missing).nonzero()[0]})
-            shown = ", ".join(repr(character) for character in strangers[:5])
+            first = ", ".join(repr(character) for character in strangers[:5])
             raise ValueError(
-                f"the text has characters that the vocabulary of {len(self)} lacks: {shown}"
+                f"the text has characters that the vocabulary of {len(self)} lacks: {first}"
                 f"{', ...' if len(strangers) > 5 else ''}; "
                 "leave them out, or build the tokenizer with min_count=2 or more, which adds an "
                 "unknown character"
@@ -103,20 +99,19 @@ class CharTokenizer:
 
         Raises ValueError for ids outside the vocabulary, TypeError for what is no whole number.
         """
-        given = ids
         try:
-            ids = np.asarray(ids).reshape(-1)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(f"ids must be whole numbers, got {checks.short(given)}") from error
-        if not len(ids):
+            array = np.asarray(ids).reshape(-1)
+        except (TypeError, ValueError, RuntimeError):
+            array = np.array([""])  # of a kind that is no whole number
+        if not len(array):
             return ""
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise TypeError(f"ids must be whole numbers, got {checks.short(given)}")
-        if ids.min() < 0 or ids.max() >= len(self):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(f"ids must be whole numbers, got {checks.short(ids)}")
+        if array.min() < 0 or array.max() >= len(self):
             raise ValueError(
-                f"ids must lie in 0 to {len(self) - 1}, got {ids.min()} to {ids.max()}"
+                f"ids must lie in 0 to {len(self) - 1}, got {array.min()} to {array.max()}"
             )
-        return self._points[ids].tobytes().decode("utf-32-le", "surrogatepass")
+        return self._points[array].tobytes().decode("utf-32-le", "surrogatepass")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -134,24 +129,24 @@ class CharTokenizer:
     @property
     def fingerprint(self) -> str:
         """A short hash of the vocabulary: equal for equal tokenizers."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return hashes.of_json(self.to_json())[:16]
 
     def to_json(self) -> str:
         """Return the vocabulary as JSON."""
         # JSON joins a lone high surrogate and a low one after it: high ones go last.
         written = sorted(self.tokens, key=lambda token: "\ud800" <= token <= "\udbff")
         about = {"format": FORMAT, "unknown": self.unknown, "vocabulary": "".join(written)}
-        return json.dumps(about | {"sha256": _digest(about)})
+        return json.dumps(about | {"sha256": hashes.of_json(about)})
 
     @classmethod
+    @checked
     def from_json(cls, text: str) -> CharTokenizer:
         """Return the tokenizer that `to_json` described; raises ValueError for any other text."""
-        checks.of_kind("text", text, str, "the JSON that to_json wrote")
         try:
             about = json.loads(text)
             if about["format"] != FORMAT:
                 raise ValueError(f"unknown format {about['format']!r}, not {FORMAT!r}")
-            if about.pop("sha256") != _digest(about):
+            if about.pop("sha256") != hashes.of_json(about):
                 raise ValueError("it was changed since it was written")
             return cls(about["vocabulary"], about["unknown"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -178,10 +173,15 @@ class CharTokenizer:
             raise ValueError(f"{file}: {error}; delete the file and build it again") from error
 
 
+def code_points(text: str) -> np.ndarray:
+    """Return a text as its Unicode code points, one uint32 each."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
 def count_characters(texts: Iterable[str]) -> np.ndarray:
     """Return how often each Unicode code point occurs, (0x110000,)."""
     counts = np.zeros(_CODE_POINTS, dtype=np.int64)
     for text in texts:
-        found = np.bincount(code_points(text))
-        counts[: len(found)] += found
+        occurrences = np.bincount(code_points(text))
+        counts[: len(occurrences)] += occurrences
     return counts

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,24 +20,21 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from compgpt_lib.config import TrainConfig
-from compgpt_lib.corpus import Corpus
-from compgpt_lib.models import Decoder, is_model
+from compgpt_lib.corpus import Corpus, Split
+from compgpt_lib.models import Decoder
 from compgpt_lib.runs import (
-    CHECKPOINT,
     LEFT,
-    Progress,
+    Checkpoint,
     check_run,
-    fits_corpus,
     identity_of,
-    read_checkpoint,
+    require_vocabulary,
     weights_hash,
-    write_checkpoint,
 )
-from compgpt_lib.support import checks
+from compgpt_lib.support.checks import Positive, checked
 from compgpt_lib.support.devices import accelerator_for, out_of_memory, to_device, undisturbed
-from compgpt_lib.support.files import resolved
-from compgpt_lib.support.tensors import read_about
+from compgpt_lib.support.files import AnyPath
 
+Watch = Callable[[pd.DataFrame], Any]
 HISTORY = [
     "step",
     "tokens",
@@ -85,37 +82,35 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 
 @torch.no_grad()
+@checked
 def mean_loss(
-    model: Decoder, corpus: Corpus, split: str, windows: int, batch_size: int = 32
+    model: Decoder, corpus: Corpus, split: Split, windows: Positive, batch_size: Positive = 32
 ) -> float:
     """Return the loss in nats per character over `windows` fixed windows of a split.
 
     The windows are evenly spaced and the same for every model of one context length.
     """
-    is_model(model)
-    fits_corpus(model, corpus)
-    windows = checks.whole("windows", windows, least=1)
-    batch_size = checks.whole("batch_size", batch_size, least=1)
+    require_vocabulary(model, corpus)
     x, y = corpus.windows(split, windows, model.config.context_length)
     own = model.for_evaluation()
     total = torch.zeros((), device=model.device)
-    for start in range(0, len(x), batch_size):
-        part = slice(start, start + batch_size)
-        ids, targets = to_device(model.device, x[part], y[part])
+    for ids, targets in zip(x.split(batch_size), y.split(batch_size), strict=True):
+        ids, targets = to_device(model.device, ids, targets)
         total += own.loss(ids, targets) * len(ids)
     return float(total) / len(x)
 
 
+@checked
 @undisturbed()
 def train(
     model: Decoder,
     corpus: Corpus,
     config: TrainConfig,
-    folder: str | Path | None = None,
-    watch: Callable[[pd.DataFrame], None] | None = None,
+    folder: AnyPath | None = None,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Run:
-    """Train a model in place and return it with its history.
+    """Train a model in place and return it with its history; it takes the corpus' vocabulary.
 
     With a `folder`, a checkpoint goes there at each evaluation, and a run that finds one goes on
     from it, or returns at once if it was finished. `watch` is called with the history after each
@@ -125,160 +120,193 @@ def train(
     Raises ValueError for a corpus, a batch or a checkpoint that does not fit the model and config,
     FloatingPointError for a loss that is not finite.
     """
-    check_run(model, corpus, config)
-    accelerator = accelerator_for(config.precision)
-    main, processes = accelerator.is_main_process, accelerator.num_processes
-    if config.batch_size % processes:
-        raise ValueError(
-            f"batch_size must divide among {processes} processes, got {config.batch_size}"
-        )
-    share = config.batch_size // processes
-    mine = slice(accelerator.process_index * share, (accelerator.process_index + 1) * share)
-    context_length = model.config.context_length
-
-    model.to(accelerator.device).train()
-    bare_optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        fused=accelerator.device.type in ("cpu", "cuda"),
-    )
-    bare_optimizer.zero_grad()  # of a run that was stopped within a step
-    now = Progress()
+    check_run(model, corpus)
     identity = identity_of(model, corpus, config)
-    path = None if folder is None else resolved(folder, "folder") / CHECKPOINT
-    if path is not None and path.exists():
-        now = read_checkpoint(path, model, bare_optimizer, identity)
-    loss_of, optimizer = accelerator.prepare(_Loss(model), bare_optimizer)
-    if accelerator.scaler is not None and now.scaler:
-        accelerator.scaler.load_state_dict(now.scaler)
-    step_loss = torch.compile(loss_of) if config.compile else loss_of
-    running = torch.tensor(now.running, device=accelerator.device)
+    loop = _Loop(model, corpus, config, Checkpoint(folder, identity), watch, progress)
+    try:
+        loop.run()
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"out of memory at step {loop.now.step}: lower batch_size ({config.batch_size}) and "
+            f"raise accumulation ({config.accumulation}) by the same factor, which trains the same "
+            "with less memory; or take a smaller model or context_length"
+        ) from error
+    except KeyboardInterrupt:
+        loop.stop()
+    finally:
+        loop.bar.close()
+        model.eval()
+        if folder is not None:
+            LEFT[model] = weights_hash(model), identity
+    return Run(model, loop.history(), loop.finished)
 
-    def checkpoint() -> None:
-        now.running = float(running)
-        if accelerator.scaler is not None:
-            now.scaler = accelerator.scaler.state_dict()
-        if path is None or not main:
-            return
-        if path.exists():  # another notebook may train the same and be further
-            with suppress(ValueError):
-                there = read_about(path)
-                further = there.get("progress", {}).get("step", 0) > now.step
-                if further and all(there.get(key) == identity[key] for key in identity):
-                    return
-        write_checkpoint(path, model, bare_optimizer, identity | {"progress": asdict(now)})
 
-    bar = tqdm(
-        total=config.steps,
-        initial=now.step,
-        desc=model.name,
-        unit="step",
-        mininterval=1,  # a front end that reads late (nbval) loses messages after some thousands
-        disable=not (progress and main),
-    )
-    updating = False  # while weights, step and rows do not fit each other
-    started: float | None = None  # when the steps since the last evaluation began
-    compiling = config.compile
+class _Loop:
+    """A run in progress: steps, evaluations and checkpoints, one after the other."""
 
-    def take_step() -> None:
-        nonlocal updating, started, compiling
-        started = started or time.perf_counter()
+    def __init__(
+        self,
+        model: Decoder,
+        corpus: Corpus,
+        config: TrainConfig,
+        checkpoint: Checkpoint,
+        watch: Watch | None,
+        progress: bool,
+    ) -> None:
+        self.model, self.corpus, self.config, self.checkpoint = model, corpus, config, checkpoint
+        self.accelerator = accelerator_for(config.precision)
+        self.watch = watch if self.accelerator.is_main_process else None
+        self.mine = self._share()
+        model.tokenizer = corpus.tokenizer
+        model.to(self.accelerator.device).train()
+        self.bare_optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=self.accelerator.device.type in ("cpu", "cuda"),
+        )
+        self.bare_optimizer.zero_grad()  # of a run that was stopped within a step
+        self.now = checkpoint.read(model, self.bare_optimizer)
+        self.loss_of, self.optimizer = self.accelerator.prepare(_Loss(model), self.bare_optimizer)
+        self.scaler = self.accelerator.scaler
+        if self.scaler is not None and self.now.scaler:
+            self.scaler.load_state_dict(self.now.scaler)
+        self.step_loss = torch.compile(self.loss_of) if config.compile else self.loss_of
+        self.compiling = config.compile
+        self.running = torch.tensor(self.now.running, device=self.accelerator.device)
+        self.started: float | None = None  # when the steps since the last evaluation began
+        self.whole = True  # not while weights, step and rows do not fit each other
+        self.bar = tqdm(
+            total=config.steps,
+            initial=self.now.step,
+            desc=model.name,
+            unit="step",
+            mininterval=1,  # nbval reads late, and loses messages after some thousands
+            disable=not (progress and self.accelerator.is_main_process),
+        )
+
+    def _share(self) -> slice:
+        """Return this process' part of each batch."""
+        processes, config = self.accelerator.num_processes, self.config
+        if config.batch_size % processes:
+            raise ValueError(
+                f"batch_size must divide among {processes} processes, got {config.batch_size}"
+            )
+        share = config.batch_size // processes
+        first = self.accelerator.process_index * share
+        return slice(first, first + share)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are taken and evaluated."""
+        return self.now.step == self.config.steps and not self.now.since_row
+
+    def history(self) -> pd.DataFrame:
+        """Return the evaluations so far, a row each."""
+        return pd.DataFrame(self.now.rows, columns=HISTORY)
+
+    def run(self) -> None:
+        """Take steps and evaluate until the run is finished."""
+        if self.now.rows and self.watch is not None:
+            self.watch(self.history())
+        while not self.finished:
+            now, config = self.now, self.config
+            due = now.step % config.eval_every == 0 or now.step == config.steps
+            if due and now.since_row:
+                self.evaluate()
+            else:
+                self.take_step()
+
+    def take_step(self) -> None:
+        """Take one optimizer step, on as many batches as `accumulation` says."""
+        now, config, device = self.now, self.config, self.accelerator.device
+        self.started = self.started or time.perf_counter()
         rng = np.random.default_rng((config.seed, now.step))
-        seed = np.random.SeedSequence((config.seed, now.step, accelerator.process_index))
+        seed = np.random.SeedSequence((config.seed, now.step, self.accelerator.process_index))
         torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
-        for group in optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(now.step, config)
-        total = torch.zeros_like(running)
+        total = torch.zeros_like(self.running)
         for part in range(config.accumulation):
-            batch = corpus.batch("train", config.batch_size, context_length, rng)
-            ids, targets = to_device(accelerator.device, *(array[mine] for array in batch))
+            batch = self.corpus.batch(
+                "train", config.batch_size, self.model.config.context_length, rng
+            )
+            ids, targets = to_device(device, *(tensor[self.mine] for tensor in batch))
             last = part == config.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(loss_of):
-                loss = step_loss(ids, targets) / config.accumulation
-                accelerator.backward(loss)
+            with nullcontext() if last else self.accelerator.no_sync(self.loss_of):
+                loss = self.step_loss(ids, targets) / config.accumulation
+                self.accelerator.backward(loss)
             total += loss.detach()
         if config.gradient_clip:
-            accelerator.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        updating = True
-        optimizer.step()
-        optimizer.zero_grad()
-        running.add_(total)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        self.whole = False
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.running.add_(total)
         now.step += 1
         now.since_row += 1
-        updating = False
-        if compiling:
-            compiling = False
-            bar.write(f"the first step, with compiling, took {time.perf_counter() - started:.0f} s")
-        bar.update()
+        self.whole = True
+        if self.compiling:
+            self.compiling = False
+            seconds = time.perf_counter() - self.started
+            self.bar.write(f"the first step, with compiling, took {seconds:.0f} s")
+        self.bar.update()
 
-    def evaluate() -> None:
-        nonlocal updating, started
-        train_loss = float(accelerator.reduce(running, "mean")) / now.since_row
-        if started is not None:
-            now.seconds += time.perf_counter() - started
-            started = None
+    def evaluate(self) -> None:
+        """Add a row to the history, and keep what was trained so far."""
+        now, config = self.now, self.config
+        train_loss = float(self.accelerator.reduce(self.running, "mean")) / now.since_row
+        self._stop_clock()
         if not math.isfinite(train_loss):
+            path = self.checkpoint.path
             raise FloatingPointError(
                 f"the loss became {train_loss} before step {now.step}: lower learning_rate "
                 f"({config.learning_rate:g}), add warmup_steps or set gradient_clip=1.0"
                 + (f"; the last good state is in {path}" if path else "")
             )
-        with accelerator.autocast():
-            valid_loss = mean_loss(model, corpus, "valid", config.eval_windows)
-        tokens = now.step * config.batch_size * config.accumulation * context_length
-        updating = True
+        with self.accelerator.autocast():
+            valid_loss = mean_loss(self.model, self.corpus, "valid", config.eval_windows)
+        windows = now.step * config.batch_size * config.accumulation
+        tokens = windows * self.model.config.context_length
+        row = [now.step, tokens, now.seconds, train_loss, valid_loss, valid_loss / math.log(2)]
+        self.whole = False
         now.rows.append(
-            {
-                "step": now.step,
-                "tokens": tokens,
-                "seconds": now.seconds,
-                "train_loss": train_loss,
-                "valid_loss": valid_loss,
-                "bits_per_character": valid_loss / math.log(2),
-                "learning_rate": learning_rate(now.step - 1, config),
-            }
+            dict(zip(HISTORY, [*row, learning_rate(now.step - 1, config)], strict=True))
         )
-        running.zero_()
+        self.running.zero_()
         now.since_row = 0
-        updating = False
-        checkpoint()
+        self.whole = True
+        self.keep()
         speed = tokens / now.seconds
-        bar.set_postfix_str(f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s")
-        if watch is not None and main:
-            watch(pd.DataFrame(now.rows))
-
-    try:
-        if now.rows and watch is not None and main:
-            watch(pd.DataFrame(now.rows))
-        while now.step < config.steps or now.since_row:
-            due = now.step % config.eval_every == 0 or now.step == config.steps
-            if due and now.since_row:
-                evaluate()
-            else:
-                take_step()
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        raise MemoryError(
-            f"out of memory at step {now.step}: lower batch_size ({config.batch_size}) and raise "
-            f"accumulation ({config.accumulation}) by the same factor, which trains the same with "
-            "less memory; or take a smaller model or context_length"
-        ) from error
-    except KeyboardInterrupt:
-        if started is not None:
-            now.seconds += time.perf_counter() - started
-        again = "" if path is None else "; run the cell again to go on"
-        bar.write(
-            f"stopped at step {now.step} of {config.steps}: the model keeps what it learned{again}"
+        self.bar.set_postfix_str(
+            f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s"
         )
-        healthy = all(weight.isfinite().all() for weight in model.parameters())
-        if healthy and not updating:  # or the checkpoint before stays the last good state
-            checkpoint()
-    finally:
-        bar.close()
-        model.eval()
-        if path is not None:
-            LEFT[model] = weights_hash(model), identity
-    finished = now.step == config.steps and not now.since_row
-    return Run(model, pd.DataFrame(now.rows, columns=HISTORY), finished)
+        if self.watch is not None:
+            self.watch(self.history())
+
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        self.now.running = float(self.running)
+        if self.scaler is not None:
+            self.now.scaler = self.scaler.state_dict()
+        if self.accelerator.is_main_process:
+            self.checkpoint.write(self.model, self.bare_optimizer, self.now)
+
+    def stop(self) -> None:
+        """Say where the run was stopped, and keep it if the weights are good."""
+        self._stop_clock()
+        again = "" if self.checkpoint.path is None else "; run the cell again to go on"
+        self.bar.write(
+            f"stopped at step {self.now.step} of {self.config.steps}: the model keeps what it "
+            f"learned{again}"
+        )
+        healthy = all(weight.isfinite().all() for weight in self.model.parameters())
+        if healthy and self.whole:  # or the checkpoint before stays the last good state
+            self.keep()
+
+    def _stop_clock(self) -> None:
+        if self.started is not None:
+            self.now.seconds += time.perf_counter() - self.started
+            self.started = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any, cast
 import torch
 
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.models import LONE_BRANCH, MODELS, Branch, Decoder, ParallelGPT, build, is_model
-from compgpt_lib.support import checks
-from compgpt_lib.support.files import resolved
+from compgpt_lib.models import LONE_BRANCH, MODELS, Branch, Decoder, ParallelGPT, build
+from compgpt_lib.support import checks, hashes
+from compgpt_lib.support.checks import checked
+from compgpt_lib.support.files import AnyPath
 from compgpt_lib.support.identity import code_of
 from compgpt_lib.support.tensors import read_safetensors, tied, write_safetensors
 from compgpt_lib.tokenizer import CharTokenizer
 
 OPTIMIZER = "optimizer."  # in a checkpoint, what begins so belongs to the optimizer
-MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+MANIFEST = "manifest.json"
 _HERE = Path(__file__).resolve().parent
 _PLACES = (_HERE.parent / "data" / "pretrained", _HERE / "pretrained")  # a checkout's, a wheel's
 
@@ -34,27 +34,25 @@ def folder() -> Path:
     )
 
 
-def load_pretrained(name: str) -> tuple[Decoder, CharTokenizer]:
-    """Return a shipped model ("gpt", "p-gpt", "lc-gpt" or "cc-gpt") and its tokenizer.
+def load_pretrained(name: str) -> Decoder:
+    """Return a shipped model with its vocabulary: "gpt", "p-gpt", "lc-gpt" or "cc-gpt".
 
-    The model is on the CPU, in fp32 (shipped in half precision), in evaluation mode. Its card
-    stands beside the weights in data/pretrained. Raises ValueError for another name, or for a file
-    that is not the one that was shipped, FileNotFoundError for a missing one.
+    It is on the CPU, in fp32 (shipped in half precision), in evaluation mode. Its card stands
+    beside the weights in data/pretrained. Raises ValueError for another name, or for a file that is
+    not the one that was shipped, FileNotFoundError for a missing one.
     """
-    checks.one_of("name of the model", name, MODELS)
+    checks.require_one_of("name of the model", name, MODELS)
     place = folder()
-    hashes = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-    for file in (TOKENIZER, f"{name}.safetensors"):
-        if not (place / file).is_file():
-            raise FileNotFoundError(f"{place / file} is missing: get the whole repository")
-        found = hashlib.sha256((place / file).read_bytes()).hexdigest()
-        if found != hashes.get(file):
-            raise ValueError(
-                f"{place / file} is not the file that was shipped: its sha256 is {found[:12]}..., "
-                f"and {MANIFEST} says {str(hashes.get(file))[:12]}...; get it again"
-            )
-    model = load(place / f"{name}.safetensors")
-    return model, CharTokenizer.load(place / TOKENIZER)
+    shipped = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    path = place / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: get the whole repository")
+    if (sha256 := hashes.of_file(path)) != shipped.get(path.name):
+        raise ValueError(
+            f"{path} is not the file that was shipped: its sha256 is {sha256[:12]}..., "
+            f"and {MANIFEST} says {str(shipped.get(path.name))[:12]}...; get it again"
+        )
+    return load(path)
 
 
 def describe(model: Decoder) -> dict[str, Any]:
@@ -85,50 +83,62 @@ def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
         return build(name, config) if name in MODELS else None
 
 
-def save(model: Decoder, path: str | Path) -> None:
-    """Write the model's weights and configuration to one safetensors file, whole or not at all.
+def contents(model: Decoder) -> dict[str, Any]:
+    """Return `describe` and the vocabulary: what stands beside the weights in a file."""
+    known = {} if model.tokenizer is None else {"tokenizer": model.tokenizer.to_json()}
+    return describe(model) | known
+
+
+@checked
+def save(model: Decoder, path: AnyPath) -> None:
+    """Write weights, configuration and vocabulary to one safetensors file, whole or not at all.
 
     Raises OSError where the disk is full or the folder cannot be written to.
     """
-    is_model(model)
-    write_safetensors(model.state_dict(), resolved(path), describe(model))
+    write_safetensors(model.state_dict(), path, contents(model))
 
 
-def load(path: str | Path, into: Decoder | None = None) -> Decoder:
+@checked
+def load(path: AnyPath, into: Decoder | None = None) -> Decoder:
     """Return the model that `save` or a training run wrote, on the CPU, in evaluation mode.
 
     What you changed of a model (a class of your own, another layer) stands in your code, not in the
     file: build that model and give it as `into`, to be filled with the weights. Raises
     FileNotFoundError for a missing file, ValueError for a damaged one, or one of another model.
     """
-    path = resolved(path)
     tensors, about = read_safetensors(path)
     weights = {key: value for key, value in tensors.items() if not key.startswith(OPTIMIZER)}
-    if into is not None:
-        is_model(into)
-        model = into
-    else:
+    if into is None:
         if "changed" in about:
             raise ValueError(
                 f"{path} holds a changed model, {about['changed']}, which the library cannot "
                 "build: build it yourself and fill it, load(path, into=model)"
             )
-        try:
-            branch = "first" if any(".first." in key for key in weights) else "second"
-            found = _named(about["model"], ModelConfig(**about["config"]), branch)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} does not say which model it holds ({error})") from error
-        if found is None:
-            raise ValueError(f"{path} does not say which model it holds ({about['model']})")
-        model = found
-        _tie(model, tied(weights))
+        model = _empty(Path(path), about, weights)
+    else:
+        model = into
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         first = "".join(str(error).splitlines()[1:2]).strip()
         whose = "it says" if into is None else "the model that is to be filled"
         raise ValueError(f"{path} holds other weights than {whose}: {first}") from error
+    if "tokenizer" in about:
+        model.tokenizer = CharTokenizer.from_json(about["tokenizer"])
     return model.eval()
+
+
+def _empty(path: Path, about: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Decoder:
+    """Return the model that a file describes, its weights not yet filled in."""
+    try:
+        branch = "first" if any(".first." in key for key in weights) else "second"
+        model = _named(about["model"], ModelConfig(**about["config"]), branch)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not say which model it holds ({error})") from error
+    if model is None:
+        raise ValueError(f"{path} does not say which model it holds ({about['model']})")
+    _tie(model, tied(weights))
+    return model
 
 
 def _tie(model: Decoder, ties: Mapping[str, str]) -> None:

@@ -13,12 +13,15 @@ from live import browser, lab, open_notebook  # noqa: F401 - fixtures
 from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
+from compgpt_lib.generation import Sampling, generate
 from compgpt_lib.models import Decoder, build
+from compgpt_lib.tokenizer import CharTokenizer
 
 torch.set_num_threads(1)
 settings.register_profile("untimed", deadline=None)  # no test is about speed
 settings.load_profile("untimed")
 NAMES = ("gpt", "p-gpt", "lc-gpt", "cc-gpt")
+TOKENIZER = CharTokenizer("\n abcdefghijklmnopqrst=")  # 23 characters
 LIBRARY = Path(__file__).resolve().parents[1] / "compgpt_lib"
 
 
@@ -42,7 +45,15 @@ def tiny(**overrides: object) -> ModelConfig:
 
 
 def tiny_model(name: str, seed: int = 0, **overrides: object) -> Decoder:
-    return build(name, tiny(**overrides), seed=seed).eval()
+    shape = tiny(**overrides)
+    return build(name, shape, seed, TOKENIZER if shape.vocab_size == 23 else None).eval()
+
+
+def written(
+    model: Decoder, text: str | torch.Tensor, max_new: int, cache: bool = True, **settings: object
+) -> list[int]:
+    sampling = Sampling(max_new, **settings)  # type: ignore[arg-type]
+    return [index for index, _ in generate(model, text, sampling, cache)]
 
 
 def short_run(**overrides: object) -> TrainConfig:

@@ -36,9 +36,9 @@ MISSING = (
 
 def _launch(playwright) -> Browser:  # type: ignore[no-untyped-def]
     """Whatever Chromium there is, else Playwright's own, fetched if it must be."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found:
-        return playwright.chromium.launch(executable_path=found, args=QUIET)
+    installed = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if installed:
+        return playwright.chromium.launch(executable_path=installed, args=QUIET)
     try:
         return playwright.chromium.launch(args=QUIET)
     except Error:
@@ -112,7 +112,7 @@ class Notebook:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.errors: list[str] = []
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def failed(self, error: str) -> None:
         """Note what went wrong on the page, but for what JupyterLab itself says at a restart."""
@@ -121,14 +121,14 @@ class Notebook:
 
     def view(self, label: str, timeout: int = PATIENCE) -> Locator:
         """Return the view of that name once it is drawn."""
-        found = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
+        view = self.page.locator(f'.cg-view[aria-label="{label}"][data-ready]').last
         try:
-            found.wait_for(timeout=timeout)
+            view.wait_for(timeout=timeout)
         except Error:
             self.keep("failed")
             raise
-        found.scroll_into_view_if_needed()
-        return found
+        view.scroll_into_view_if_needed()
+        return view
 
     def settled(self, view: Locator) -> None:
         """Wait until Python has answered."""
@@ -186,10 +186,12 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
         page.set_default_timeout(PATIENCE)
         pages.append(page)
-        shown = Notebook(page)
-        page.on("pageerror", lambda error: shown.failed(str(error)))
-        page.on("dialog", lambda dialog: (shown.errors.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: shown.asked.append(request.url))
+        live_notebook = Notebook(page)
+        page.on("pageerror", lambda error: live_notebook.failed(str(error)))
+        page.on(
+            "dialog", lambda dialog: (live_notebook.errors.append(dialog.message), dialog.dismiss())
+        )
+        page.on("request", lambda request: live_notebook.requests.append(request.url))
         page.goto(f"{address}/lab/tree/{name}.ipynb?reset", wait_until="load")
         page.locator(".jp-Notebook-cell").first.wait_for(timeout=PATIENCE)
         # Before the kernel is connected JupyterLab runs nothing, or all but the first cell.
@@ -207,7 +209,7 @@ def open_notebook(lab, browser):  # type: ignore[no-untyped-def]
             page.wait_for_timeout(1500)
             if prompt.text_content() != "[ ]:":
                 break
-        return shown
+        return live_notebook
 
     yield opened
     for page in pages:

@@ -74,12 +74,11 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
     ids, targets = some_ids(), some_ids(seed=1)
     rng = np.random.default_rng(0)
     history = pd.DataFrame({"tokens": [1, 2], "valid_loss": [2.0, 1.0]})
-    shown = introspection.trace(tiny_model("lc-gpt"), ids[0])
+    record = introspection.trace(tiny_model("lc-gpt"), ids[0])
     pair, rows = tiny_model("p-gpt"), torch.randn(9, 4)
     paired = introspection.trace(pair, ids[0])
     weights.save(model, folder / "good.safetensors")
-    settings_of = dict(model=model, max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0)
-    writing = settings_of | dict(tokenizer=tokenizer, prompt="abc", stop="z")
+    drawing = dict(max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0, stop="z")
     return {
         "CharTokenizer": (CharTokenizer, dict(vocabulary="abc", unknown="?")),
         "from_text": (CharTokenizer.from_text, dict(text="aab", min_count=1)),
@@ -87,7 +86,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "decode": (tokenizer.decode, dict(ids=[0, 1])),
         "from_json": (CharTokenizer.from_json, dict(text=tokenizer.to_json())),
         "from_files": (corpora.from_files, dict(paths=LIBRARY, suffix=".py", min_count=1)),
-        "split": (corpus.split, dict(name="train")),
+        "split": (corpus.split, dict(split="train")),
         "text": (corpus.text, dict(split="train", start=0, length=5)),
         "batch": (corpus.batch, dict(split="train", batch_size=2, context_length=4, rng=rng)),
         "windows": (corpus.windows, dict(split="valid", count=2, context_length=4)),
@@ -97,38 +96,38 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "forward": (model, dict(ids=ids, targets=targets)),
         "loss": (model.loss, dict(ids=ids, targets=targets)),
         "only": (tiny_model("p-gpt").only, dict(branch="first")),
+        "Sampling": (generation.Sampling, drawing),
         "generate": (
             lambda **given: list(generation.generate(**given)),
-            settings_of | dict(ids=ids[0, :4]),
+            dict(model=model, text=ids[0, :4], sampling=generation.Sampling(2), cache=True),
         ),
-        "draws": (
-            lambda **given: list(generation.draws(**given)),
-            settings_of | dict(ids=ids[0, :4]),
+        "stream": (
+            lambda **given: list(generation.stream(**given)),
+            dict(model=model, prompt="abc", sampling=generation.Sampling(2)),
         ),
-        "complete": (generation.complete, writing),
+        "complete": (generation.complete, dict(model=model, prompt="abc") | drawing),
         "complete_with_tab": (
             lambda **given: completer.complete_with_tab(**given).offers("a"),
             dict(
                 model=model,
-                tokenizer=tokenizer,
                 deadline=1.0,
                 max_new=2,
                 count=1,
                 shell=InteractiveShell(),
             ),
         ),
-        "trace": (introspection.trace, dict(model=model, ids=ids[0], knocked=["blocks.0"])),
+        "trace": (introspection.trace, dict(model=model, text=ids[0], knocked=["blocks.0"])),
         "parts": (introspection.parts, dict(model=model)),
         "load_pretrained": (weights.load_pretrained, dict(name="gpt")),
         "character_classes": (measures.character_classes, dict(text="a")),
         "pattern_targets": (measures.pattern_targets, dict(text="ab")),
-        "head_patterns": (measures.head_patterns, dict(seen=shown, text="abcdefghijklmnop")),
+        "head_patterns": (measures.head_patterns, dict(record=record)),
         "losses": (measures.losses, dict(logits=torch.ones(3, 23), ids=ids[0, :3])),
-        "contributions": (measures.contributions, dict(model=pair, seen=paired)),
-        "pushes": (measures.pushes, dict(model=pair, seen=paired)),
+        "contributions": (measures.contributions, dict(model=pair, record=paired)),
+        "pushes": (measures.pushes, dict(model=pair, record=paired)),
         "branch_table": (
             measures.branch_table,
-            dict(model=pair, seen=paired, text="abcdefghijklmnop"),
+            dict(model=pair, record=paired),
         ),
         "spectrum": (measures.spectrum, dict(rows=rows)),
         "effective_rank": (measures.effective_rank, dict(rows=rows)),
@@ -145,26 +144,25 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         ),
         "logit_lens": (
             measures.logit_lens,
-            dict(model=model, seen=introspection.trace(model, ids[0])),
+            dict(model=model, record=introspection.trace(model, ids[0])),
         ),
         "planes": (measures.planes, dict(stages=[rows])),
         "explore_attention": (
             widgets.explore_attention,
-            dict(models=model, tokenizer=tokenizer, text="abc"),
+            dict(models=model, text="abc"),
         ),
         "explore_branches": (
             widgets.explore_branches,
-            dict(model=pair, tokenizer=tokenizer, text="abc"),
+            dict(model=pair, text="abc"),
         ),
         "explore_dimensions": (
             widgets.explore_dimensions,
-            dict(model=model, tokenizer=tokenizer, windows=some_ids(8), text="abc"),
+            dict(model=model, sample=some_ids(8), text="abc"),
         ),
         "playground": (
             widgets.playground,
             dict(
                 models=model,
-                tokenizer=tokenizer,
                 prompt="abc",
                 temperature=0.5,
                 top_p=0.9,
@@ -204,9 +202,9 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "loss_curves": (figures.loss_curves, dict(histories={"gpt": history})),
         "attention_maps": (
             figures.attention_maps,
-            dict(seen=shown, characters=list("abcdefghijklmnop")),
+            dict(record=record),
         ),
-        "spectra": (figures.spectra, dict(seen=shown)),
+        "spectra": (figures.spectra, dict(record=record)),
         "diagram": (figures.diagram, dict(model=model)),
         "visible": (figures.visible, dict(character="a")),
     }
@@ -218,7 +216,7 @@ ARGUMENTS = [
     *[(name, "text") for name in ("encode", "from_json")],
     ("decode", "ids"),
     *[("from_files", name) for name in ("paths", "suffix", "min_count")],
-    ("split", "name"),
+    ("split", "split"),
     *[("text", name) for name in ("split", "start", "length")],
     *[("batch", name) for name in ("split", "batch_size", "context_length", "rng")],
     *[("windows", name) for name in ("split", "count", "context_length")],
@@ -227,36 +225,29 @@ ARGUMENTS = [
     ("load", "path"),
     *[(name, argument) for name in ("forward", "loss") for argument in ("ids", "targets")],
     ("only", "branch"),
+    *[("generate", name) for name in ("model", "text", "sampling", "cache")],
+    *[("stream", name) for name in ("model", "prompt", "sampling")],
     *[
         (function, name)
-        for function in ("generate", "draws")
-        for name in ("model", "ids", "max_new", "temperature", "top_k", "top_p", "seed")
+        for function in ("Sampling", "complete")
+        for name in ("max_new", "temperature", "top_k", "top_p", "seed", "stop")
     ],
-    *[
-        ("complete_with_tab", name)
-        for name in ("model", "tokenizer", "deadline", "max_new", "count", "shell")
-    ],
+    *[("complete", name) for name in ("model", "prompt")],
+    *[("complete_with_tab", name) for name in ("model", "deadline", "max_new", "count", "shell")],
     *[
         ("playground", name)
-        for name in ("models", "tokenizer", "prompt", "temperature", "top_p", "max_new", "seed")
+        for name in ("models", "prompt", "temperature", "top_p", "max_new", "seed")
     ],
-    *[
-        ("complete", name)
-        for name in (
-            "model", "tokenizer", "prompt", "max_new", "temperature", "top_k", "top_p", "seed",
-            "stop",
-        )
-    ],
-    *[("trace", name) for name in ("model", "ids", "knocked")],
+    *[("trace", name) for name in ("model", "text", "knocked")],
     ("parts", "model"),
     ("load_pretrained", "name"),
     ("character_classes", "text"),
     ("pattern_targets", "text"),
-    *[("head_patterns", name) for name in ("seen", "text")],
+    ("head_patterns", "record"),
     *[("losses", name) for name in ("logits", "ids")],
-    *[("contributions", name) for name in ("model", "seen")],
-    *[("pushes", name) for name in ("model", "seen")],
-    *[("branch_table", name) for name in ("model", "seen", "text")],
+    *[("contributions", name) for name in ("model", "record")],
+    *[("pushes", name) for name in ("model", "record")],
+    *[("branch_table", name) for name in ("model", "record")],
     ("spectrum", "rows"),
     ("effective_rank", "rows"),
     *[("variance_kept", name) for name in ("before", "after")],
@@ -264,11 +255,11 @@ ARGUMENTS = [
     *[("stage_rows", name) for name in ("model", "windows")],
     *[("probe", name) for name in ("rows", "labels", "ridge")],
     *[("stage_table", name) for name in ("stages", "windows")],
-    *[("logit_lens", name) for name in ("model", "seen")],
+    *[("logit_lens", name) for name in ("model", "record")],
     ("planes", "stages"),
-    *[("explore_attention", name) for name in ("models", "tokenizer", "text")],
-    *[("explore_branches", name) for name in ("model", "tokenizer", "text")],
-    *[("explore_dimensions", name) for name in ("model", "tokenizer", "windows", "text")],
+    *[("explore_attention", name) for name in ("models", "text")],
+    *[("explore_branches", name) for name in ("model", "text")],
+    *[("explore_dimensions", name) for name in ("model", "sample", "text")],
     *[("train", name) for name in ("model", "corpus", "config")],
     *[("run_folder", name) for name in ("model", "corpus", "config")],
     *[("mean_loss", name) for name in ("model", "corpus", "split", "windows", "batch_size")],
@@ -281,8 +272,8 @@ ARGUMENTS = [
     *[("score_lines", name) for name in ("written", "wanted")],
     *[("completion_scores", name) for name in ("model", "corpus", "count")],
     ("loss_curves", "histories"),
-    *[("attention_maps", name) for name in ("seen", "characters")],
-    ("spectra", "seen"),
+    ("attention_maps", "record"),
+    ("spectra", "record"),
     ("diagram", "model"),
     ("visible", "character"),
 ]  # fmt: skip
@@ -327,7 +318,7 @@ COUNTED = (
     "temperature", "top_k", "top_p", "deadline", "ridge", "windows", "loss", "parameters",
     "repeats", "warmup",
 )  # fmt: skip
-TENSORS = {("stage_rows", "windows"), ("stage_table", "windows"), ("explore_dimensions", "windows")}
+TENSORS = {("stage_rows", "windows"), ("stage_table", "windows"), ("explore_dimensions", "sample")}
 NUMBERS = [pair for pair in ARGUMENTS if pair[1] in COUNTED and pair not in TENSORS]
 
 
@@ -409,9 +400,9 @@ def test_configurations_of_any_kind(kind, data, value):
 @settings(max_examples=60)
 @given(st.text(max_size=30))
 def test_any_prompt(text):
-    tokenizer = CharTokenizer("".join(map(chr, range(97, 97 + 23))))
     model = tiny_model("gpt")
+    model.tokenizer = CharTokenizer("".join(map(chr, range(97, 97 + 23))))
     try:
-        generation.complete(model, tokenizer, text, 2)
+        generation.complete(model, text, 2)
     except ValueError as error:
-        assert "vocabulary" in str(error) or "prompt" in str(error)
+        assert "vocabulary" in str(error) or "prompt must have" in str(error)

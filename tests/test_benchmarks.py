@@ -1,26 +1,23 @@
-"""The benchmarks measure what they say: the plain way is the same model, and each script runs."""
+"""The benchmarks measure what they say, run, and write where the figures are read."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import plain
 import pytest
 import torch
 from conftest import some_ids, tiny, tiny_model
+from stamps import between, markdown, write_between
 from torch.testing import assert_close
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import plain
-
-    return plain
-
-
-def test_the_plain_gpt_is_the_same_model(plain):
+def test_the_plain_gpt_is_the_same_model():
     ours = tiny_model("gpt")
     theirs = plain.PlainGPT(tiny()).eval()
     theirs.load_state_dict(ours.state_dict())
@@ -29,10 +26,58 @@ def test_the_plain_gpt_is_the_same_model(plain):
         assert_close(a, b)
 
 
-def test_stacked_batches_are_windows_and_what_follows(plain):
+def test_stacked_batches_are_windows_and_what_follows():
     x, y = plain.stacked_batch(torch.arange(100), 5, 8)
     assert x.shape == y.shape == (5, 8)
     assert torch.equal(y, x + 1) and torch.equal(x[:, 1:], x[:, :-1] + 1)
+
+
+def test_numbers_stand_right_in_a_table():
+    rows = pd.DataFrame({"model": ["gpt", "lc-gpt"], "loss": ["1,309.5", ""], "x": [0.5, 12]})
+    assert markdown(rows).splitlines() == [
+        "| model | loss | x |",
+        "| --- | ---: | ---: |",
+        "| gpt | 1,309.5 | 0.5 |",
+        "| lc-gpt |  | 12.0 |",
+    ]
+
+
+def test_only_what_stands_between_the_marks_is_replaced(tmp_path):
+    path = tmp_path / "text.md"
+    begin, end = "<!-- speed: written by make -->", "<!-- end of speed -->"
+    path.write_text(f"<!-- speeds -->\n{begin}\nold\n{end}\nafter\n")
+    for content in ("new", r"back \1 slash"):
+        write_between(path, "speed", content)
+        assert path.read_text() == f"<!-- speeds -->\n{begin}\n{content}\n{end}\nafter\n"
+    assert between("a <!-- x -->1<!-- end of x --> b", "x", "2") == (
+        "a <!-- x -->2<!-- end of x --> b"
+    )
+    for wrong in ("", "<!-- speed -->", f"{begin}{end}{begin}{end}"):
+        path.write_text(wrong)
+        with pytest.raises(ValueError, match="'speed' must stand in the text once"):
+            write_between(path, "speed", "new")
+        assert path.read_text() == wrong
+
+
+def stamped(path: Path, name: str) -> list[list[str]]:
+    """The cells of the rows between two marks."""
+    text = path.read_text()
+    assert between(text, name, "")  # there is one such place
+    part = re.split(rf"<!-- (?:end of )?{name}\b.*-->", text)[1]
+    return [row.strip("| ").split(" | ") for row in part.splitlines() if row.startswith("| ")]
+
+
+def test_figures_stand_where_the_scripts_write_them():
+    brief = stamped(ROOT / "README.md", "figures")[2:]
+    every = {row[0]: row for row in stamped(BENCHMARKS / "README.md", "speed")}
+    assert 5 <= len(brief) <= 8
+    assert all([every[what][1], every[what][-1]] == rest for what, *rest in brief)
+    for script in ("bench", "scaling", "soak"):
+        for file, name in re.findall(
+            r'write_between\((FOLDER|ROOT) / "README.md", "(\w+)"',
+            (BENCHMARKS / f"{script}.py").read_text(),
+        ):
+            assert stamped((BENCHMARKS if file == "FOLDER" else ROOT) / "README.md", name)
 
 
 @pytest.mark.slow

@@ -2,14 +2,15 @@
 
 import ast
 import html
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import chapters
 import nbformat
+import pandas as pd
 import pytest
 from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -19,9 +20,6 @@ from typer.testing import CliRunner
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("notebooks/assignments/*.ipynb")]
-SPEC = importlib.util.spec_from_file_location("chapters", ROOT / "tools" / "chapters.py")
-chapters = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(chapters)
 
 
 @pytest.fixture
@@ -196,3 +194,35 @@ def test_the_newest_wheel_is_installed_under_its_own_name(tmp_path):
         found = Path(done.stdout.strip())
         assert found.name == wheel.name.replace(" (1)", "")
         assert found.read_bytes() == wheel.name.encode()
+
+
+def test_the_set_up_cell_is_a_file_that_is_linted():
+    """But for one line of IPython's, which is a comment there."""
+    file, cell = chapters.SETUP.read_text().splitlines(), chapters.setup_cell("").splitlines()
+    (changed,) = [(a, b) for a, b in zip(file, cell, strict=True) if a != b and "ADDRESS" not in a]
+    assert changed[0].strip() == f"# {changed[1].strip()}" and "%pip install" in changed[1]
+    address = "https://github.com/owner/name"
+    assert f'source = "git+{address}"' in chapters.setup_cell(address)
+    ast.parse(chapters.SETUP.read_text())
+
+
+def test_save_writes_the_curves_and_the_table_of_chapter_07_to_the_readme(notebooks, tmp_path):
+    (tmp_path / "README.md").write_text(
+        "before\n<!-- table: written by make notebooks -->\nold\n<!-- end of table -->\nafter\n"
+    )
+    columns = ["parameters", "loss", "loss / gpt", "paper loss / gpt", "step / gpt"]
+    columns += ["exact %", "edit sim"]
+    values = [[836457.0, 1.3094, 1.0, 1.0, 1.0, 2.0, 32.7], [439913.0, 1.41, 1.08, *[None] * 4]]
+    measured = pd.DataFrame(values, columns=columns, index=["gpt", "gpt, 2 blocks"])
+    measured.rename_axis("model").to_csv(tmp_path / "comparison.csv")
+    output = nbformat.v4.new_output("display_data", data={"image/png": "bm90IGxvb2tlZCBhdA=="})
+    cell = new_code_cell("1", outputs=[output])
+    chapters.stamp_readme(new_notebook(cells=[cell]), tmp_path / "comparison.csv")
+    before, *rows, end, after = (tmp_path / "README.md").read_text().splitlines()
+    assert (before, end, after) == ("before", "<!-- end of table -->", "after")
+    assert rows[2:] == [
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| gpt | 836,457 | 1.309 | 1.000 | 1.000 | 1.00 | 2 | 33 |",
+        "| gpt, 2 blocks | 439,913 | 1.410 | 1.080 |  |  |  |  |",
+    ]
+    assert (tmp_path / "notebooks" / "losses.png").read_bytes() == b"not looked at"

@@ -117,7 +117,7 @@ for turn in range(2):
     shell.run_cell(cell).raise_error()
 import compgpt_lib
 from compgpt_lib.weights import load_pretrained
-model, tokenizer = load_pretrained("p-gpt")
+model = load_pretrained("p-gpt")
 print(json.dumps([len(calls), compgpt_lib.__file__, model.parameter_count()]))
 """
 

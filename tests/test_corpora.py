@@ -10,6 +10,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+import torch
 
 from compgpt_lib import corpora
 from compgpt_lib.corpus import Corpus
@@ -192,14 +193,14 @@ def test_a_text_shorter_than_the_context_says_so(tmp_path):
 
 def test_windows_are_the_text(tmp_path):
     corpus = corpora.from_files(write(tmp_path / "code", many()))
-    ids = np.asarray(corpus.train)
+    ids = torch.from_numpy(corpus.train.astype(np.int64))
     for x, y in (
         corpus.batch("train", 8, 32, np.random.default_rng(3)),
         corpus.windows("train", 8, 32),
     ):
-        assert x.shape == y.shape == (8, 32) and x.dtype == y.dtype == np.int64
+        assert x.shape == y.shape == (8, 32) and x.dtype == y.dtype == torch.long
         assert (x[:, 1:] == y[:, :-1]).all()
-        for row, last in zip(x, y[:, -1], strict=True):
+        for row, last in zip(x.tolist(), y[:, -1].tolist(), strict=True):
             whole = corpus.tokenizer.decode([*row, last])
             assert whole in corpus.text("train")
     with pytest.raises(ValueError, match="count must be positive, got 0"):
@@ -212,7 +213,7 @@ def test_windows_are_the_text(tmp_path):
 def test_every_window_can_be_drawn(tmp_path):
     corpus = corpora.from_files(write(tmp_path, {"one.py": "abcdefghij" * 2}) / "one.py")
     drawn = corpus.batch("train", 400, 15, np.random.default_rng(0))[0]
-    assert len({tuple(row) for row in drawn}) == len(corpus.train) - 15
+    assert len({tuple(row.tolist()) for row in drawn}) == len(corpus.train) - 15
 
 
 @pytest.fixture

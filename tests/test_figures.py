@@ -50,7 +50,8 @@ def test_a_live_plot_is_shown_once_and_then_renewed(monkeypatch):
 
 def test_attention_maps_show_every_head():
     seen = trace(tiny_model("p-gpt"), some_ids(1, 6)[0])
-    picture = figures.attention_maps(seen, list("ab\n\t e"))
+    seen.text = "ab\n\t e"
+    picture = figures.attention_maps(seen)
     figure = picture.figure
     assert "4 blocks with 2 heads on 'ab⏎⇥␣e'" in picture.alt
     assert len(figure.axes) == 4 * 2
@@ -95,7 +96,7 @@ def test_figures_are_shown_by_the_caller_alone():
     seen = trace(tiny_model("gpt"), some_ids(1, 6)[0])
     drawn = [
         figures.loss_curves({"gpt": history()}),
-        figures.attention_maps(seen, list("abcdef")),
+        figures.attention_maps(seen),
         figures.spectra(seen),
         figures.diagram(tiny_model("p-gpt")),
     ]
@@ -105,7 +106,7 @@ def test_figures_are_shown_by_the_caller_alone():
 
 def test_a_long_text_has_maps_without_labels():
     seen = trace(tiny_model("gpt", context_length=30, n_heads=1), some_ids(1, 25)[0])
-    figure = figures.attention_maps(seen, list("x" * 25), "A title").figure
+    figure = figures.attention_maps(seen, "A title").figure
     assert len(figure.axes) == 4 and figure.get_suptitle() == "A title"
     assert all(len(axes.get_xticks()) == 0 for axes in figure.axes)
 

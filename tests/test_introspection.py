@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import some_ids, tiny_model
+from conftest import some_ids, tiny_model, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models import each_kind
@@ -12,7 +12,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from compgpt_lib.evaluation import completion_scores
-from compgpt_lib.generation import generate
 from compgpt_lib.introspection import parts, trace
 from compgpt_lib.training import mean_loss
 
@@ -73,7 +72,7 @@ def test_branches_add_up_to_what_the_head_reads():
 
 
 def test_a_batch_is_refused():
-    with pytest.raises(ValueError, match=r"ids must have shape \(T,\)"):
+    with pytest.raises(ValueError, match=r"text: ids must have shape \(T,\)"):
         trace(tiny_model("gpt"), some_ids())
 
 
@@ -177,7 +176,7 @@ def test_a_trace_beside_another_thread_that_uses_the_model(name, kernel_size):
     ids, every = some_ids(1, 10)[0], parts(model)
     wanted = model(ids[None])[0].detach()
     silent = {part: trace(model, ids, [part]).logits for part in every}
-    text = list(generate(model, ids, 12, seed=0))
+    text = written(model, ids, 12, seed=0)
     passes = 250  # for each kind of model: well over 1,000 in all
 
     def knock(turn: int) -> None:
@@ -189,7 +188,7 @@ def test_a_trace_beside_another_thread_that_uses_the_model(name, kernel_size):
 
     def write(turn: int) -> None:
         if turn % 10 == 0:
-            assert list(generate(model, ids, 12, seed=0)) == text
+            assert written(model, ids, 12, seed=0) == text
 
     with ThreadPoolExecutor(3) as pool:
         works = [
@@ -205,7 +204,7 @@ def test_looking_does_not_stop_anothers_training_mode(corpus):
     ids = some_ids(1)[0]
     looking = [
         lambda: trace(model, ids, ["blocks.0"]),
-        lambda: list(generate(model, ids, 3)),
+        lambda: written(model, ids, 3),
         lambda: mean_loss(model, corpus, "valid", 4),
         lambda: completion_scores(model, corpus, 2),
     ]

@@ -19,7 +19,8 @@ def looking(text, targets):
     weights = torch.zeros(1, len(text), len(text))
     for t, s in enumerate(targets):
         weights[0, t, s] = 1
-    return Trace(torch.zeros(len(text), dtype=torch.long), torch.empty(0), {"blocks.0": weights})
+    ids = torch.zeros(len(text), dtype=torch.long)
+    return Trace(ids, torch.empty(0), text, {"blocks.0": weights})
 
 
 def test_every_character_has_a_class():
@@ -59,7 +60,7 @@ def test_what_a_head_of_each_kind_looks_at():
 def test_a_head_made_for_a_pattern_scores_1_on_it(name):
     targets = measures.pattern_targets(CODE)[name]
     places = [int(row.nonzero()[0]) if row.any() else 0 for row in targets]
-    scores = measures.head_patterns(looking(CODE, places), CODE)
+    scores = measures.head_patterns(looking(CODE, places))
     assert scores.loc[("blocks.0", 0), name] == pytest.approx(1)
     asked = targets.any(-1)
     even = [int(row.sum()) / (t + 1) for t, row in enumerate(targets) if asked[t]]
@@ -67,10 +68,12 @@ def test_a_head_made_for_a_pattern_scores_1_on_it(name):
 
 
 def test_a_pattern_that_does_not_occur_has_no_score():
-    scores = measures.head_patterns(looking("ab", [0, 0]), "ab")
+    record = looking("ab", [0, 0])
+    scores = measures.head_patterns(record)
     assert math.isnan(scores.loc[("blocks.0", 0), "open bracket"])
-    with pytest.raises(ValueError, match="text must be what was traced, 2 long, got 3"):
-        measures.head_patterns(looking("ab", [0, 0]), "abc")
+    record.text = ""
+    with pytest.raises(ValueError, match=r"record must be of a text: trace\(model, text\)"):
+        measures.head_patterns(record)
 
 
 @pytest.mark.parametrize("w", [0.3, 0.5, -0.2])
@@ -91,8 +94,9 @@ def test_contributions_add_up_to_the_logits_at_any_weight(w):
 def test_a_branch_alone_is_p_gpt_1():
     model = tiny_model("p-gpt")
     ids = some_ids(1, 16)[0]
-    text = "ab1 (c)\n\tx='q'\nz"
-    table = measures.branch_table(model, trace(model, ids), text)
+    record = trace(model, ids)
+    record.text = "ab1 (c)\n\tx='q'\nz"
+    table = measures.branch_table(model, record)
     counts = table["characters"]
     assert counts.sum() == 15 and counts["newline"] == 2 and counts["quote"] == 2
     for branch in ("first", "second"):
@@ -213,6 +217,8 @@ def test_planes_lie_on_one_another():
 def test_measures_of_every_model_are_of_the_whole_trace(name):
     model = tiny_model(name)
     text = "if a[0]:\n  b"
-    scores = measures.head_patterns(trace(model, some_ids(1, len(text))[0]), text)
+    record = trace(model, some_ids(1, len(text))[0])
+    record.text = text
+    scores = measures.head_patterns(record)
     assert len(scores) == 4 * 2 + 1
     assert ((scores >= 0) & (scores <= 1.0001)).all(axis=None)

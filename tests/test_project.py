@@ -1,5 +1,6 @@
-"""The project's files agree with each other: dependencies, pins, conda, Makefile, README."""
+"""The project's files agree with each other: dependencies, pins, make, workflows, what is read."""
 
+import os
 import re
 import subprocess
 import tomllib
@@ -9,6 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from compgpt_lib import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -62,9 +65,23 @@ def makefile_targets() -> set[str]:
     return set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
 
 
-def test_the_readme_names_targets_that_exist():
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {"run", "test", "lab"} <= named <= makefile_targets()
+READ = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "data/README.md"]
+READ += ["notebooks/elsewhere.md", "notebooks/instructors.md", "notebooks/assignments/README.md"]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_names_targets_and_files_that_exist(name):
+    path = ROOT / name
+    text = path.read_text()
+    named = set(re.findall(r"(?m)(?:`|^ *)make ([a-z]+)", text))
+    assert named <= makefile_targets()
+    assert name != "README.md" or {"run", "test", "lab"} <= named
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        assert "://" in link or (path.parent / link).exists(), link
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 140
 
 
 def test_every_target_makes_the_environment_first():
@@ -90,10 +107,79 @@ def test_ci_installs_a_browser_and_calls_make_test_and_nothing_of_its_own():
     assert not re.search(r"pytest|pip |python|ruff|nbval", text)
 
 
+WORKFLOWS = {path.stem: path for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+
+
+@pytest.mark.parametrize("name", ["test", "newest"])
+def test_a_workflow_checks_out_and_calls_what_ci_calls(name):
+    workflow = yaml.safe_load(WORKFLOWS[name].read_text())
+    (job,) = workflow["jobs"].values()
+    checkout, python, *steps = job["steps"]
+    assert checkout["uses"].startswith("actions/checkout@")
+    assert python["uses"].startswith("actions/setup-python@")
+    assert steps[0] == {"run": ".ci/run"}
+    version = python["with"]["python-version"]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(version)
+    assert job["env"].get("PYTHON", "python3.11") == f"python{version}"
+    triggers = workflow[True]  # YAML's name for `on`
+    assert {"push"} <= set(triggers) if name == "test" else "schedule" in triggers
+    planned = planned_install(job["env"])
+    assert planned.count("--index-url https://download.pytorch.org/whl/cpu") == 1
+    assert ("-c constraints.txt" in planned) == (name == "test")
+    assert ("grep '^torch=='" in planned) == (name == "test")
+
+
+def planned_install(environment: dict[str, str]) -> str:
+    return subprocess.run(
+        ["make", "-n", "-W", "constraints.txt", "lint", "PYTHON=python3"],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_hooks_before_a_commit_are_those_of_make_lint_in_the_pinned_versions():
+    (own,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert own["repo"] == "local"
+    for hook in own["hooks"]:
+        for pin in hook.get("additional_dependencies", []):
+            name, version = pin.split("==")
+            assert CONSTRAINTS[name] == version
+    called = re.findall(r"(?m)^\t@\$\(BIN\)/(.+)$", (ROOT / "Makefile").read_text())
+    commands = {hook["entry"].replace(".venv/bin/", "").split()[0] for hook in own["hooks"]}
+    linters = called[called.index("ruff check .") :][:6]
+    assert commands == {command.split()[0] for command in linters}
+
+
+def test_notebooks_differ_by_nbdime():
+    lines = (ROOT / ".gitattributes").read_text().splitlines()
+    assert "*.ipynb diff=jupyternotebook merge=jupyternotebook" in lines
+    assert "nbdime config-git --enable" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_how_to_cite_and_the_changes_know_the_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == __version__ and cited["license"] == PROJECT["license"]
+    assert [author["name"] for author in cited["authors"]] == [
+        author["name"] for author in PROJECT["authors"]
+    ]
+    versions = re.findall(r"(?m)^## (.+)$", (ROOT / "CHANGELOG.md").read_text())
+    assert __version__ in versions[:2]
+
+
+PAGE = [path for kind in ("js", "css") for path in (ROOT / "compgpt_lib").rglob(f"*.{kind}")]
+
+
+@pytest.mark.parametrize("path", PAGE, ids=lambda path: path.name)
+def test_no_line_of_a_view_is_longer_than_one_of_python(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [n for n, line in enumerate(lines, 1) if len(line) > 100] == []
+
+
 def test_the_readmes_example_runs(monkeypatch):
-    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    views, code = examples
-    exec(compile(views, "README.md", "exec"), {})
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     short = code.replace('"laptop"', '"smoke"').replace("installed()", 'from_files("compgpt_lib")')
     assert short.count("smoke") == 2 and "from_files" in short
     monkeypatch.chdir(ROOT)

@@ -37,7 +37,8 @@ def test_ids_are_places_in_the_sorted_vocabulary():
     tokenizer = CharTokenizer("cab")
     assert tokenizer.encode("abcab").tolist() == [0, 1, 2, 0, 1]
     assert tokenizer.encode("").tolist() == []
-    assert tokenizer.encode("abc").dtype == np.uint16
+    assert tokenizer.encode("abc").dtype == torch.long
+    assert tokenizer.encode_array("abc").dtype == np.uint16
 
 
 def test_more_than_65536_characters_need_wider_ids():

@@ -48,7 +48,7 @@ def sources(root: Path) -> dict[Path, str]:
     pages |= {path: f"{path.stem}.html" for path in chapters}
     others = [notebooks / "glossary.ipynb", notebooks / "elsewhere.md"]
     pages |= {path: f"{path.stem}.html" for path in others if path.exists()}
-    pages |= {root / "data" / "README.md": "data.html"}
+    pages |= {root / name / "README.md": f"{name}.html" for name in ("data", "benchmarks")}
     cards = sorted((root / "data" / "pretrained").glob("*.md"))
     pages |= {path: f"model-{path.stem}.html" for path in cards}
     return {path: name for path, name in pages.items() if path.is_file()}

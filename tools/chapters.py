@@ -25,6 +25,7 @@ import typer
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from stamps import between, markdown, write_between
 
 from compgpt_lib.support.devices import default_device, native_precision
 from compgpt_lib.support.files import advising, home, print_anything, resolved, write_text
@@ -34,28 +35,7 @@ WORK = NOTEBOOKS.parent / "work"
 LAB_SETTINGS = Path(__file__).with_name("overrides.json")
 QUIET = ["--IPKernelApp.log_level=ERROR"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
-SETUP = """\
-# Set-up: nothing to do where the kit is installed. On Colab and the like it is installed from the
-# newest wheel beside this notebook or in your Drive; packages you already have are left alone.
-import importlib.util
-import re
-import shutil
-import sys
-import tempfile
-from pathlib import Path
-
-if importlib.util.find_spec("compgpt_lib") is None:
-    places = [Path(), Path("/content"), Path("/content/drive/MyDrive/compgpt")]
-    wheels = [path for place in places for path in place.glob("compgpt-*.whl")]
-    source = "ADDRESS"
-    if wheels:  # the newest, under its own name: a second upload is called "... (1).whl"
-        newest = max(wheels, key=lambda path: path.stat().st_mtime)
-        source = Path(tempfile.mkdtemp(), re.sub(r" ?\\(\\d+\\)", "", newest.name))
-        shutil.copy(newest, source)
-    assert source, "no compgpt-*.whl here: unpack compgpt-colab.zip, upload its wheel, run again"
-    %pip install --quiet --no-deps {source} rapidfuzz
-if "google.colab" in sys.modules:  # its own widgets are on by default, those of others are not
-    sys.modules["google.colab"].output.enable_custom_widget_manager()"""
+SETUP = Path(__file__).with_name("setup_cell.py")
 # What nbconvert needs to write a script; Python's version, which JupyterLab adds, is left out.
 LANGUAGE = {
     "file_extension": ".py",
@@ -113,8 +93,12 @@ def repository(project: Path = NOTEBOOKS.parent / "pyproject.toml") -> str:
 
 
 def setup_cell(address: str) -> str:
-    """Return the set-up cell of every chapter, which falls back on an address if there is one."""
-    return SETUP.replace("ADDRESS", f"git+{address}" if address else "")
+    """Return the set-up cell of every chapter, which falls back on an address if there is one.
+
+    In its file the line of IPython's is a comment, so that it reads as Python.
+    """
+    cell = SETUP.read_text(encoding="utf-8").rstrip("\n").replace("# %pip", "%pip")
+    return cell.replace("ADDRESS", f"git+{address}" if address else "")
 
 
 def minutes(measured: dict[str, float]) -> str:
@@ -147,10 +131,8 @@ def stamp(notebook: Any, name: str, address: str) -> None:
         target = address.replace("https://github.com", "https://colab.research.google.com/github")
         rest = f"\n[![Open in Colab]({BADGE})]({target}/blob/main/notebooks/{name})\n{rest}"
     measured = notebook.metadata.get("compgpt", {}).get("minutes", {})
-    begin, end = "<!-- minutes -->", "<!-- end of minutes -->"
-    if begin in rest:
-        before, after = rest.split(begin)
-        rest = f"{before}{begin}{minutes(measured)}{end}{after.split(end)[1]}"
+    if "<!-- minutes -->" in rest:
+        rest = between(rest, "minutes", minutes(measured))
     head.source = f"{first}\n{rest}"
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.startswith("# Set-up"):
@@ -174,7 +156,7 @@ def run(
     only: Only = "",
     out: Annotated[Path, typer.Option(help="Where copies and report go.")] = Path("runs"),
 ) -> None:
-    """Run the chapters through papermill, write a report, and print the table of chapter 07."""
+    """Run the chapters through papermill, write a report, and print the table of chapter 08."""
     paths = chapters(only)
     out = resolved(out, "--out")
     if data not in ("installed", "huggingface"):
@@ -183,7 +165,7 @@ def run(
             raise typer.BadParameter(f"--data: there is no file or folder at {data}")
     one_home()
     table = home() / "runs" / "comparison.csv"
-    compares = any(path.name.startswith("07") for path in paths)
+    compares = any(path.name.startswith("08") for path in paths)
     if compares:
         table.unlink(missing_ok=True)
     copies = out / "chapters"
@@ -220,7 +202,7 @@ def run(
         print(f"{failed} of {len(paths)} chapters failed")
         raise typer.Exit(1)
     if compares and not table.is_file():
-        print(f"chapter 07 left no table at {table}")
+        print(f"chapter 08 left no table at {table}")
         raise typer.Exit(1)
     if compares:
         print(f"\nThe four models, {preset} size, beside the paper's (published at paper size):\n")
@@ -306,7 +288,7 @@ def save(
                 stamp(notebook, path.name, repository())
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
             print(f"saved   {seconds:5.0f} s", flush=True)
-            if path.name.startswith("07"):
+            if path.name.startswith("08"):
                 stamp_readme(notebook, home() / "runs" / "comparison.csv")
     if failed:
         raise typer.Exit(1)
@@ -326,23 +308,19 @@ def stamp_minutes(paths: list[Path]) -> None:
     write_text(readme, text)
 
 
-def stamp_readme(notebook: Any, table: Path) -> None:
-    """Put the loss curves and the table of chapter 07 into the README."""
+def stamp_readme(notebook: Any, comparison: Path) -> None:
+    """Put the loss curves and the table of chapter 08 into the README."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     picture = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
     (NOTEBOOKS / "losses.png").write_bytes(base64.b64decode(picture))
-    shown = {"parameters": ",.0f", "loss": ".3f", "loss / gpt": ".3f", "paper loss / gpt": ".3f"}
-    shown |= {"step / gpt": ".2f", "exact %": ".0f", "edit sim": ".0f"}
-    ours = pd.read_csv(table, index_col="model")
-    rows = [["model", *shown], ["---"] + ["---:"] * len(shown)]
-    for name, row in ours.iterrows():
-        cells = ["" if pd.isna(row[key]) else f"{row[key]:{form}}" for key, form in shown.items()]
-        rows.append([str(name), *cells])
-    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    readme = NOTEBOOKS.parent / "README.md"
-    begin, end = "<!-- table: written by make notebooks -->", "<!-- end of table -->"
-    before, rest = readme.read_text(encoding="utf-8").split(begin)
-    write_text(readme, f"{before}{begin}\n{lines}\n{end}{rest.split(end)[1]}")
+    forms = {"parameters": ",.0f", "loss": ".3f", "loss / gpt": ".3f", "paper loss / gpt": ".3f"}
+    forms |= {"step / gpt": ".2f", "exact %": ".0f", "edit sim": ".0f"}
+    measured = pd.read_csv(comparison)
+    rows = measured[["model"]]
+    for name, form in forms.items():
+        shown = measured[name].map(f"{{:{form}}}".format, na_action="ignore").fillna("")
+        rows = rows.assign(**{name: shown})
+    write_between(NOTEBOOKS.parent / "README.md", "table", markdown(rows))
 
 
 @app.command()

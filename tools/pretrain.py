@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -16,11 +15,12 @@ from compgpt_lib.corpus import Corpus
 from compgpt_lib.evaluation import bits_per_character, completion_scores, mean_loss
 from compgpt_lib.models import MODELS, ParallelGPT, build
 from compgpt_lib.runs import run_folder
+from compgpt_lib.support import hashes
 from compgpt_lib.support.devices import native_precision
 from compgpt_lib.support.files import write_text
 from compgpt_lib.support.tensors import write_safetensors
 from compgpt_lib.training import Run, train
-from compgpt_lib.weights import MANIFEST, TOKENIZER, describe, load
+from compgpt_lib.weights import MANIFEST, contents, load
 
 RECIPE = TrainConfig.preset(
     "laptop",
@@ -74,7 +74,7 @@ Made by `make pretrain`; loaded by `load_pretrained("{name}")`, which checks the
 | time | {minutes:.0f} minutes on one core |
 | loss | {loss:.3f} nats per character on {windows} held-out windows ({bits:.2f} bits per character){alone} |
 | line completion | {count} held-out lines, greedy: exact match {exact:.1f} %, edit similarity {edit:.1f} |
-| file | `{name}.safetensors`, half precision, {size:,} bytes |
+| file | `{name}.safetensors`, half precision, with its vocabulary, {size:,} bytes |
 | sha256 | `{sha256}` |
 | licence of the text | {licences} |
 
@@ -86,13 +86,12 @@ A small model of library code: it has learned the look of data-science Python, n
 def ship(count: int = 300, windows: int = 1024) -> None:
     """Write what is trained to data/pretrained in half precision, with a card for each model."""
     corpus = corpora.installed()
-    corpus.tokenizer.save(PLACE / TOKENIZER)
-    hashes = {TOKENIZER: sha256(PLACE / TOKENIZER)}
+    shipped = {}
     for name in MODELS:
         run = trained(name, corpus)
         path = PLACE / f"{name}.safetensors"
         halves = {key: tensor.half() for key, tensor in run.model.state_dict().items()}
-        write_safetensors(halves, path, describe(run.model))
+        write_safetensors(halves, path, contents(run.model))
         model = load(path)  # what is measured is what is shipped
         loss = mean_loss(model, corpus, "valid", windows)
         alone = ""
@@ -126,18 +125,13 @@ def ship(count: int = 300, windows: int = 1024) -> None:
             exact=scores["exact match"],
             edit=scores["edit similarity"],
             size=path.stat().st_size,
-            sha256=sha256(path),
+            sha256=hashes.of_file(path),
             licences="; ".join(f"{key} {value}" for key, value in made["licences"].items()),
         )
         write_text(PLACE / f"{name}.md", card)
-        hashes[path.name] = sha256(path)
+        shipped[path.name] = hashes.of_file(path)
         print(f"{name}: loss {loss:.3f}, {scores}", flush=True)
-    write_text(PLACE / MANIFEST, json.dumps(hashes, indent=2) + "\n")
-
-
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    write_text(PLACE / MANIFEST, json.dumps(shipped, indent=2) + "\n")
 
 
 if __name__ == "__main__":

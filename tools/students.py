@@ -13,7 +13,7 @@ import typer
 from compgpt_lib.support.files import print_anything, replacing, resolved
 
 ROOT = Path(__file__).resolve().parents[1]
-KEPT_BACK = ("notebooks/assignments/", "notebooks/instructors.md", "tests/", ".ci/")
+KEPT_BACK = ("notebooks/assignments/", "notebooks/instructors.md", "tests/", ".ci/", ".github/")
 RELEASED = ROOT / "runs" / "assignments" / "course" / "release"
 
 

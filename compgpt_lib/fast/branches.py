@@ -1,122 +1,39 @@
-"""Branches of one shape run in turn, in threads, or side by side as one batched product.
+"""Branches of one make side by side: each layer's weights stacked, one batched product for all.
 
-Letters: B batch, T time, d width, n what is computed at the same time.
+For generation: made from the weights as they are, it learns nothing. Letters: B batch, T time,
+d width, n branches.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from compgpt_lib.fast import dropout
-from compgpt_lib.fast.loss import no_second_derivative
-
 Blocks = Iterable[nn.Module]
 
 
-def _through(blocks: Blocks, x: Tensor, cache: Any) -> Tensor:
-    for block in blocks:
-        x = block(x, cache)
-    return x
+def side_by_side(quick: Any, branches: Mapping[str, Blocks]) -> Any:
+    """Let `quick`, a copy of a p-gpt, run its branches at once, where they can be stacked."""
+    if not stackable(list(branches.values())):
+        return quick
+    blocks = [_stack(same) for same in zip(*branches.values(), strict=True)]
 
+    def decode(x: Tensor, cache: Any) -> Tensor:
+        x = torch.cat(x.chunk(len(branches), dim=-1))  # (n B, T, d)
+        for block in blocks:
+            x = block(x, cache)
+        weight = quick.branch_weights()
+        outputs = zip(branches, x.chunk(len(branches)), strict=True)  # (B, T, d) each
+        mixed = [weight[name] * output for name, output in outputs]
+        return sum(mixed[1:], start=mixed[0])  # (B, T, d)
 
-def in_turn(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) -> list[Tensor]:
-    """Run each branch on its input, one after the other."""
-    return [_through(blocks, x, cache) for blocks, x in zip(branches, inputs, strict=True)]
-
-
-class _Threads(torch.autograd.Function):
-    """Forward and backward of each branch in a thread, and on a core, of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, branches: Sequence[Blocks], *inputs: Tensor) -> tuple[Tensor, ...]:
-        device = inputs[0].device.type
-        enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-        def run(blocks: Blocks, x: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-            dropout.own.generator = torch.Generator("cpu").manual_seed(seed)
-            with torch.enable_grad(), torch.autocast(device, dtype, enabled):
-                x = x.detach().requires_grad_()
-                return x, _through(blocks, x, None)
-
-        ctx.graphs = _at_once(run, branches, inputs, [dropout.seed() for _ in inputs])
-        return tuple(output.detach() for _, output in ctx.graphs)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        no_second_derivative("a p-gpt in threads", "model.run = branches.in_turn")
-
-        def run(graph: tuple[Tensor, Tensor], gradient: Tensor) -> Tensor | None:
-            x, output = graph
-            output.backward(gradient)
-            return x.grad
-
-        return None, *_at_once(run, ctx.graphs, gradients)
-
-
-def _at_once(run: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-    threads = torch.get_num_threads()
-
-    def alone(*given: Any) -> Any:
-        torch.set_num_threads(1)
-        return run(*given)
-
-    try:
-        with ThreadPoolExecutor(len(arguments[0])) as pool:  # waits, should the user interrupt
-            return list(pool.map(alone, *arguments))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def in_threads(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) -> list[Tensor]:
-    """Run the branches at the same time, each in a thread on one core, forward and backward.
-
-    For training on a CPU; raises ValueError for a cache.
-    """
-    if cache is not None:
-        raise ValueError("in_threads has no cache: to generate, use model.for_generation()")
-    return list(_Threads.apply(branches, *inputs))
-
-
-def fitting(branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any) -> list[Tensor]:
-    """Run the branches in threads where that was measured to pay, else in turn.
-
-    It pays in training on a CPU, in one process, with work enough to fill a core per branch.
-    """
-    x = inputs[0]
-    if (
-        len(branches) > 1
-        and x.device.type == "cpu"
-        and x.requires_grad
-        and x.numel() >= 1_000_000  # (B, T, d): 11 windows at the paper's size
-        and torch.get_num_threads() > 1
-        and not (torch.distributed.is_available() and torch.distributed.is_initialized())
-    ):
-        return in_threads(branches, inputs, cache)
-    return in_turn(branches, inputs, cache)
-
-
-class SideBySide:
-    """Branches of one shape as one batched product: each layer's weights stacked, n of them.
-
-    Made from the weights as they are; it learns nothing, being for generation.
-    """
-
-    def __init__(self, branches: Sequence[Blocks]) -> None:
-        self.blocks = [_stack(same) for same in zip(*branches, strict=True)]
-
-    def __call__(
-        self, branches: Sequence[Blocks], inputs: Sequence[Tensor], cache: Any
-    ) -> list[Tensor]:
-        """Run the branches this was made of on (B, T, d) each."""
-        out = _through(self.blocks, torch.cat(tuple(inputs)), cache)  # (n B, T, d)
-        return list(out.chunk(len(inputs)))
+    quick.decode = decode
+    return quick
 
 
 class _StackedLinear(nn.Module):

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-own = threading.local()  # a thread that draws bits beside others has a generator of its own
-
-
-def seed() -> int:
-    """Return a seed for the bits of one mask, from torch's generator or the thread's own."""
-    generator: torch.Generator | None = getattr(own, "generator", None)
-    return int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
 
 def kept(x: Tensor, p: float) -> Tensor:
@@ -25,7 +16,9 @@ def kept(x: Tensor, p: float) -> Tensor:
     cost a tenth of torch's, which draws a Bernoulli number for each element.
     """
     width = 8 * x.element_size()
-    words = np.random.SFC64(seed()).random_raw(-(-x.numel() * x.element_size() // 8))
+    words = np.random.SFC64(int(torch.randint(2**62, (), device="cpu"))).random_raw(
+        -(-x.numel() * x.element_size() // 8)
+    )
     bits = torch.from_numpy(words.view(f"int{width}"))[: x.numel()].view(x.shape)
     # A signed number of width - 1 random bits, moved so that it is negative with probability p;
     # the sign, spread over all bits, is the mask.

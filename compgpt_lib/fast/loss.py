@@ -9,12 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def no_second_derivative(what: str, instead: str) -> None:
-    """Raise RuntimeError where one is asked for: what was saved knows no derivative of its own."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(f"{what} has no second derivative (create_graph): take {instead}")
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -46,7 +40,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        no_second_derivative("model.loss", "model(ids, targets)[1]")
+        if torch.is_grad_enabled():  # create_graph: what was saved knows no derivative of its own
+            raise RuntimeError("model.loss has no second derivative: take model(ids, targets)[1]")
         return *(saved * (gradient / ctx.count) for saved in ctx.saved_tensors), None
 
 

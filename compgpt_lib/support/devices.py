@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -92,9 +91,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, kinds) or "allocate memory" in str(error)
 
 
-def to_device(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
-    """Return arrays as tensors on a device."""
-    tensors = [torch.from_numpy(array) for array in arrays]
+def to_device(device: torch.device, *tensors: Tensor) -> list[Tensor]:
+    """Return tensors on a device; copies to CUDA do not wait for each other."""
     if device.type != "cuda":
         return [tensor.to(device) for tensor in tensors]
     return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import platformdirs
 
@@ -34,29 +34,29 @@ def resolved(path: Any, name: str = "path", start: Path | None = None) -> Path:
     argument. Raises TypeError for what is no path, ValueError for one that no file can have.
     """
     try:
-        given = os.fspath(path)
+        text = os.fspath(path)
     except TypeError:
-        given = None
-    if not isinstance(given, str):
+        text = None
+    if not isinstance(text, str):
         raise TypeError(f"{name} must be a path, as a text or a Path, got {checks.short(path)}")
-    shown = checks.short(given)
-    if not given.strip():
-        raise ValueError(f"{name} must name a file or a folder, got {shown}")
-    if strange := [sign for sign in "\0\n\r" if sign in given]:
+    said = checks.short(text)
+    if not text.strip():
+        raise ValueError(f"{name} must name a file or a folder, got {said}")
+    if strange := [sign for sign in "\0\n\r" if sign in text]:
         raise ValueError(
-            f"{name} must name a file or a folder, got {shown} with {strange[0]!r} in it: "
+            f"{name} must name a file or a folder, got {said} with {strange[0]!r} in it: "
             "give the path of a file that holds the text"
         )
-    full = os.path.expanduser(given)
-    if given.startswith("~") and full == given:
+    full = os.path.expanduser(text)
+    if text.startswith("~") and full == text:
         raise ValueError(
-            f"{name} {shown} begins with ~ and no user has that folder: write the whole path out"
+            f"{name} {said} begins with ~ and no user has that folder: write the whole path out"
         )
     try:
         absolute = Path(full) if os.path.isabs(full) else Path(start or Path.cwd(), full)
     except FileNotFoundError as error:
         raise ValueError(
-            f"{name} {shown} begins at the current folder, which was deleted: give a whole path, "
+            f"{name} {said} begins at the current folder, which was deleted: give a whole path, "
             "or change the folder with os.chdir"
         ) from error
     try:
@@ -65,26 +65,29 @@ def resolved(path: Any, name: str = "path", start: Path | None = None) -> Path:
         pass
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{name} {shown} has characters that names of files cannot have here "
+            f"{name} {said} has characters that names of files cannot have here "
             f"({sys.getfilesystemencoding()}): use others"
         ) from error
     except OSError as error:  # too long in all, or signs that Windows does not take
         raise ValueError(
-            f"{name} must name a file or a folder, and the system does not take {shown} "
+            f"{name} must name a file or a folder, and the system does not take {said} "
             f"({error.strerror}): give a shorter or a plainer path"
         ) from error
     if max(map(len, absolute.parts)) > LONGEST:  # lstat stops at the first folder that is missing
         raise ValueError(
             f"{name} must name a file or a folder, and a name has at most {LONGEST} characters, "
-            f"got {shown}: give a shorter path"
+            f"got {said}: give a shorter path"
         )
     return absolute
 
 
+AnyPath = Annotated[str | Path, lambda name, value: resolved(value, name)]  # checked: a Path
+
+
 def no_folder(*paths: Path) -> Path | None:
     """Return the first of some paths that is there and is no folder, or None."""
-    found = (path for path in paths if os.path.lexists(path) and not os.path.isdir(path))
-    return next(found, None)
+    files = (path for path in paths if os.path.lexists(path) and not os.path.isdir(path))
+    return next(files, None)
 
 
 @contextmanager

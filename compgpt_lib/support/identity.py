@@ -150,7 +150,7 @@ class _Words:
                 yield from self.of(buffer)
         blank = nn.Module().__dict__
         for name, value in module.__dict__.items():
-            if name not in blank:
+            if name not in blank and name != "tokenizer":  # the vocabulary counts with the corpus
                 yield f"setting {name}"
                 yield from self.of(value)
             elif name in _HOOKS and value:

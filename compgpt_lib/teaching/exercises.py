@@ -11,7 +11,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,20 +59,20 @@ class Exercise:
         """Return whether an answer is right, and what to tell the learner."""
         if not callable(answer):
             return False, f"Pass the function itself, not {type(answer).__name__}."
-        given = []
+        answers = []
         borrowed = _borrowed(answer)
         for case in self.cases:
             try:
-                given.append(answer(*copy.deepcopy(case)))  # it may write into its inputs
+                answers.append(answer(*copy.deepcopy(case)))  # it may write into its inputs
             except Exception as error:  # the learner's code may raise anything
                 what = f"Your function raised {type(error).__name__}: {error}"
                 return False, f"{what}. That was for the input {_told(case)}.{borrowed}"
-        if any(value is None or value is ... for value in given):
+        if any(value is None or value is ... for value in answers):
             return False, "Nothing returned yet: replace the ... with your own line."
 
         def matches(other: Callable[..., Any]) -> bool:
             return all(
-                _same(value, other(*case)) for value, case in zip(given, self.cases, strict=True)
+                _same(value, other(*case)) for value, case in zip(answers, self.cases, strict=True)
             )
 
         if matches(self.solution):
@@ -82,7 +82,7 @@ class Exercise:
                 return False, hint
         case, value = next(
             (case, value)
-            for case, value in zip(self.cases, given, strict=True)
+            for case, value in zip(self.cases, answers, strict=True)
             if not _same(value, self.solution(*case))
         )
         apart = _apart(value, self.solution(*case))
@@ -132,11 +132,11 @@ def _apart(value: Any, wanted: Any) -> str:
 def _borrowed(answer: Callable[..., Any]) -> str:
     """Return a remark if a function takes numbers from the notebook instead of its arguments."""
     try:
-        seen = inspect.getclosurevars(answer).globals
+        used = inspect.getclosurevars(answer).globals
     except TypeError:  # a callable that is no function
         return ""
     kinds = (int, float, Tensor, np.ndarray, list, str, ModelConfig)
-    names = sorted(name for name, value in seen.items() if isinstance(value, kinds))
+    names = sorted(name for name, value in used.items() if isinstance(value, kinds))
     if not names:
         return ""
     return (
@@ -173,6 +173,18 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -log_p[torch.arange(len(targets)), targets].mean()
 
 
+def probabilities(logits: Tensor, temperature: float) -> Tensor:
+    return (logits / temperature).softmax(dim=-1)
+
+
+def top_p(p: Tensor, share: float) -> Tensor:
+    order = p.argsort(descending=True)
+    likelier = p[order].cumsum(0) - p[order]  # what those before each have together
+    kept = torch.zeros_like(p)
+    kept[order] = p[order] * (likelier < share)
+    return kept / kept.sum()
+
+
 def mix(o1: Tensor, o2: Tensor, w: float) -> Tensor:
     return w * o1 + (1 - w) * o2
 
@@ -204,7 +216,7 @@ def receptive_field(kernel_sizes: list[int]) -> int:
 
 def largest_gpt(budget: int, config: ModelConfig) -> int:
     layers = 0
-    while build("gpt", _with_layers(config, layers + 1)).parameter_count() <= budget:
+    while build("gpt", replace(config, n_layers=layers + 1)).parameter_count() <= budget:
         layers += 1
     return layers
 
@@ -215,8 +227,20 @@ def judge(loss: float, baseline: float, spread: float) -> str:
     return "better" if loss < baseline else "worse"
 
 
-def _with_layers(config: ModelConfig, n_layers: int) -> ModelConfig:
-    return ModelConfig(**config.as_dict() | {"n_layers": n_layers})
+def _kept(p: Tensor, which: Tensor) -> Tensor:
+    """Return probabilities of which some, counted from the likeliest, are kept: nan for none."""
+    order = p.argsort(descending=True)
+    kept = torch.zeros_like(p)
+    kept[order] = p[order] * which
+    return kept / kept.sum()
+
+
+def _top_p_from(p: Tensor, share: float) -> Tensor:
+    """Return top-p as if the least likely were the likeliest."""
+    order = p.argsort()
+    kept = torch.zeros_like(p)
+    kept[order] = p[order] * (p[order].cumsum(0) - p[order] < share)
+    return kept / kept.sum()
 
 
 def _scores(*shape: int) -> Tensor:
@@ -228,7 +252,7 @@ _SMOKE = ModelConfig.preset("smoke")
 
 def _blocks_cost(n: float) -> int:
     """Return the parameters of a smoke-size gpt of n blocks, n not necessarily whole."""
-    one, two = (build("gpt", _with_layers(_SMOKE, k)).parameter_count() for k in (1, 2))
+    one, two = (build("gpt", replace(_SMOKE, n_layers=k)).parameter_count() for k in (1, 2))
     return int(one + (n - 1) * (two - one))
 
 
@@ -382,6 +406,50 @@ EXERCISES: dict[str, Exercise] = {
             "That is the mean over all characters; only the one that really came counts.": (
                 lambda z, y: -z.log_softmax(-1).mean()
             ),
+        },
+    ),
+    "probabilities": Exercise(
+        "Return the probabilities that characters are drawn with at a temperature.",
+        "easy",
+        5,
+        probabilities,
+        [(_scores(5), 0.5), (_scores(5), 1.7), (torch.tensor([1.0, 3.0]), 1.0)],
+        {
+            "You multiply by the temperature: a high one then sharpens instead of flattening.": (
+                lambda logits, temperature: (logits * temperature).softmax(-1)
+            ),
+            "You divide after the softmax: what comes out no longer sums to 1.": (
+                lambda logits, temperature: logits.softmax(-1) / temperature
+            ),
+            "The temperature is not used: the probabilities are those of temperature 1.": (
+                lambda logits, temperature: logits.softmax(-1)
+            ),
+            "Those are still logits: turn them into probabilities with a softmax.": (
+                lambda logits, temperature: logits / temperature
+            ),
+        },
+    ),
+    "top_p": Exercise(
+        "Keep the likeliest characters that together reach a share, and let them sum to 1.",
+        "medium",
+        10,
+        top_p,
+        [
+            (torch.tensor([0.1, 0.5, 0.15, 0.25]), 0.7),
+            (torch.tensor([0.1, 0.5, 0.15, 0.25]), 0.8),
+            (torch.tensor([0.2, 0.7, 0.1]), 0.3),
+        ],
+        {
+            "What is left must sum to 1 again: divide by its sum.": lambda p, share: (
+                p * (top_p(p, share) > 0)
+            ),
+            "You stop one too early: the character that reaches the share is kept, too.": (
+                lambda p, share: _kept(p, p.sort(descending=True).values.cumsum(0) <= share)
+            ),
+            "You keep every character that is likelier than the share; count them together.": (
+                lambda p, share: _kept(p, p.sort(descending=True).values >= share)
+            ),
+            "You keep the least likely ones: sort with the likeliest first.": _top_p_from,
         },
     ),
     "mix": Exercise(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,9 +31,9 @@ def reveal(guess: Any, truth: Any) -> None:
 
     Raises TypeError where one is a number and the other is not.
     """
-    shown = _readable(truth)
+    said = _readable(truth)
     if guess is ... or guess is None:
-        print(f"It is {shown}. (You had not guessed: the cell above has a place for it.)")
+        print(f"It is {said}. (You had not guessed: the cell above has a place for it.)")
         return
     if not isinstance(guess, str if isinstance(truth, str) else int | float):
         wanted = "a few words in quotes" if isinstance(truth, str) else "a number, without quotes"
@@ -47,7 +48,7 @@ def reveal(guess: Any, truth: Any) -> None:
         if not right and guess * truth > 0 and not place:
             factor = max(guess / truth, truth / guess)
             rest = f" That is {factor:.1f} times {'less' if truth < guess else 'more'}."
-    print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {shown}.{rest}")
+    print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {said}.{rest}")
 
 
 def _readable(value: Any) -> str:
@@ -71,18 +72,31 @@ class _Refuse(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def _refusal(free: tuple[str, ...]) -> types.CodeType:
+    """Return code that raises, with the free names of the function that it is to stand in for."""
+    said = "that function is barred here: write it by hand"
+    source = f"""
+def outer({", ".join(free)}):
+    def refuse(*_, **__):
+        if False:
+            {", ".join(free) or None}
+        raise RuntimeError({said!r})
+    return refuse
+"""
+    scope: dict[str, Any] = {}
+    exec(source, scope)
+    code: types.CodeType = scope["outer"](*free).__code__
+    return code
+
+
 @contextmanager
 def by_hand(*barred: Callable[..., Any]) -> Iterator[None]:
     """Let what an answer is to write by hand refuse to work, by whatever name it was imported."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("that function is barred here: write it by hand")
-
     python = [one for one in barred if hasattr(one, "__code__")]  # the others are torch's C++
     code = [one.__code__ for one in python]
     try:
         for one in python:
-            one.__code__ = refuse.__code__.replace(co_freevars=one.__code__.co_freevars)
+            one.__code__ = _refusal(one.__code__.co_freevars)
         with _Refuse(set(barred)):
             yield
     finally:

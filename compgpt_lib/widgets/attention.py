@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from compgpt_lib.generation import fits
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import PATTERNS, head_patterns
 from compgpt_lib.models import Decoder
-from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets.view import State, View, named, read, script
+from compgpt_lib.support.checks import checked
+from compgpt_lib.widgets.view import Answer, Models, Request, View, named, read, script
 
 _ONE = 65535  # a weight of 1, as it is sent: 16 bits are more than a screen can show
 
 
-class AttentionView(View):
-    """The attention explorer as a widget."""
-
-    _esm = script("attention")
-
-
-def explore_attention(
-    models: Decoder | dict[str, Decoder], tokenizer: CharTokenizer, text: str
-) -> View:
+@checked
+def explore_attention(models: Models, text: str) -> View:
     """Return a live view of the attention of one or two models on a text.
 
     Hover a character to see where it looks, click to lock, click a small map to enlarge it. Under
@@ -35,71 +25,82 @@ def explore_attention(
     by a tenth or more, and the share of its attention that it gives to it. Raises ValueError or
     TypeError for what cannot be shown.
     """
-    shown = named(models, most=2)
-    for model in shown.values():
-        fits(model, tokenizer)
-    limit = min(model.config.context_length for model in shown.values())
-
-    def look(state: State) -> dict[str, Any]:
-        reading = read(state, tokenizer, limit)
-        panels = [_panel(name, model, reading.text, reading.ids) for name, model in shown.items()]
-        return {**reading.payload(), "models": panels, "patterns": PATTERNS, "limit": limit}
-
-    return AttentionView(f"attention of {' and '.join(shown)}", look, _draw, {"text": text})
+    return AttentionView(named(models, most=2), text)
 
 
-def _panel(name: str, model: Decoder, text: str, ids: torch.Tensor) -> dict[str, Any]:
-    seen = trace(model, ids)
-    *scores, even = head_patterns(seen, text).fillna(0).to_numpy()
-    lower = np.tril_indices(len(ids))
-    blocks: list[dict[str, Any]] = []
-    for block, maps in seen.attention.items():
-        branch = block.split(".")[1] if block.startswith("branches") else ""
-        shares, scores = scores[: len(maps)], scores[len(maps) :]
-        weights = np.rint(maps.float().numpy()[:, lower[0], lower[1]] * _ONE).astype("<u2")
-        blocks.append(
+class AttentionView(View):
+    """The attention explorer as a widget."""
+
+    _esm = script("attention")
+
+    def __init__(self, models: dict[str, Decoder], text: str) -> None:
+        self._models = models
+        self._tokenizer = next(iter(models.values())).vocabulary()
+        self._limit = min(model.config.context_length for model in models.values())
+        super().__init__(f"attention of {' and '.join(models)}", {"text": text})
+
+    def _look(self, request: Request) -> Answer:
+        reading = read(request, self._tokenizer, self._limit)
+        records = {name: trace(model, reading["text"]) for name, model in self._models.items()}
+        lower = np.tril_indices(len(reading["text"]))
+        panels = []
+        for record in records.values():
+            weights = torch.cat(list(record.attention.values())).float().numpy()  # (heads, T, T)
+            *scores, even = head_patterns(record).fillna(0).to_numpy()
+            panels.append(
+                {
+                    "weights": np.rint(weights[:, *lower] * _ONE).astype("<u2").tobytes(),
+                    "scores": [shares.tolist() for shares in scores],
+                    "even": even.tolist(),
+                    "captions": [caption(shares, even) for shares in scores],
+                }
+            )
+        self._records = records
+        self._captions = [words for panel in panels for words in panel["captions"]]
+        return {**reading, "models": panels}
+
+    def _fix(self) -> Answer:
+        models = [
             {
-                "name": block,
-                "branch": branch,
-                "width": seen.residual[block].shape[-1],
-                "heads": len(maps),
-                "weights": weights.tobytes(),
-                "scores": [share.tolist() for share in shares],
-                "captions": [caption(share, even) for share in shares],
+                "name": name,
+                "blocks": [
+                    {"name": block, "width": record.residual[block].shape[-1], "heads": len(maps)}
+                    for block, maps in record.attention.items()
+                ],
             }
-        )
-    return {"name": name, "blocks": blocks, "even": even.tolist()}
+            for name, record in self._records.items()
+        ]
+        return {"models": models, "patterns": PATTERNS, "limit": self._limit}
 
-
-def _draw(answer: State) -> Figure:
-    """Draw every head's map, darker is more; one row for each block."""
-    time = len(answer["signs"])
-    lower = np.tril_indices(time)
-    rows = [(panel["name"], block) for panel in answer["models"] for block in panel["blocks"]]
-    heads = max(block["heads"] for _, block in rows)
-    # One pair of axes for all: with a pair for each map matplotlib takes four times as long, and
-    # the live view stands behind this picture in the queue.
-    figure = Figure(figsize=(1.5 * (heads + 0.9), 1.65 * len(rows)))
-    axes = figure.add_axes((0, 0, 1, 1))
-    for row, (name, block) in enumerate(rows):
-        weights = np.frombuffer(block["weights"], dtype="<u2").reshape(block["heads"], -1)
-        for head in range(block["heads"]):
-            picture = np.full((time, time), np.nan)
-            picture[lower] = weights[head] / _ONE
-            extent = (head + 0.04, head + 0.96, row + 0.98, row + 0.14)
-            axes.imshow(picture, "Greys", PowerNorm(0.5, 0, 1), aspect="auto", extent=extent)
-            said = block["captions"][head]
-            axes.text(head + 0.5, row + 0.12, said, fontsize=7, ha="center", va="bottom")
-        label = f"{name}\n{block['name']}\nwidth {block['width']}"
-        axes.text(-0.05, row + 0.56, label, fontsize=7, ha="right", va="center")
-    axes.set(xlim=(-0.9, heads), ylim=(len(rows), 0))
-    axes.axis("off")
-    return figure
+    def _draw(self) -> Figure:
+        """Draw every head's map, darker is more; one row for each block."""
+        blocks = [
+            (name, block, maps.float(), record.residual[block].shape[-1])
+            for name, record in self._records.items()
+            for block, maps in record.attention.items()
+        ]
+        heads = max(len(maps) for _, _, maps, _ in blocks)
+        words = iter(self._captions)
+        # One pair of axes for all: with a pair for each map matplotlib takes four times as long,
+        # and the live view stands behind this picture in the queue.
+        figure = Figure(figsize=(1.8 * (heads + 0.9), 1.95 * len(blocks)))
+        axes = figure.add_axes((0, 0, 1, 1))
+        for row, (name, block, maps, width) in enumerate(blocks):
+            ahead = torch.ones(maps.shape[1:], dtype=torch.bool).triu(1)
+            for head, weights in enumerate(maps.masked_fill(ahead, np.nan).numpy()):
+                extent = (head + 0.04, head + 0.96, row + 0.98, row + 0.14)
+                axes.imshow(weights, "Greys", PowerNorm(0.5, 0, 1), aspect="auto", extent=extent)
+                place = head + 0.5, row + 0.12
+                axes.text(*place, next(words), fontsize=9, ha="center", va="bottom")
+            label = f"{name}\n{block}\nwidth {width}"
+            axes.text(-0.05, row + 0.56, label, fontsize=9, ha="right", va="center")
+        axes.set(xlim=(-0.9, heads), ylim=(len(blocks), 0))
+        axes.axis("off")
+        return figure
 
 
 def caption(shares: np.ndarray, even: np.ndarray) -> str:
     """Return the pattern on which a head exceeds even attention by most, and its share."""
     best = int(np.argmax(shares - even))
-    return (
-        f"{PATTERNS[best]} {shares[best]:.2f}" if shares[best] - even[best] >= 0.1 else "no pattern"
-    )
+    clear = shares[best] - even[best] >= 0.1
+    return f"{PATTERNS[best]} {shares[best]:.2f}" if clear else "no pattern"

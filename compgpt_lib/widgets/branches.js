@@ -1,43 +1,80 @@
 // The branch explorer: logits = w * first + (1 - w) * second + bias, taken apart by character.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, softmax, textBox, unpack,
+  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, softmax,
+  textBox, tint, unpack,
 } from "./common.js";
 
-const BLUE = "#0072B2";
-const ORANGE = "#D55E00";
+const WAYS = ["both", "first", "second"];
 const mean = (values) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
-
-/** What was received, as numbers: rows are positions, columns the vocabulary. */
-function decode(answer) {
-  const V = answer.vocabulary.length;
-  const first = unpack(answer.first, Float32Array);
-  const second = unpack(answer.second, Float32Array);
-  const bias = unpack(answer.bias, Float32Array);
-  return { ...answer, V, bias, row: (t) => [first.subarray(t * V, t * V + V), second.subarray(t * V, t * V + V)] };
-}
+const colorOf = (branch) => `var(--cg-${branch})`;
 
 /** Everything about one prediction at a weight w: logits, parts, probabilities, losses. */
-function predict(data, t, w) {
-  const [a, b] = data.row(t);
-  const first = Float64Array.from(a, (value) => w * value);
-  const second = Float64Array.from(b, (value) => (1 - w) * value);
-  const add = (...parts) => Float64Array.from(data.bias, (value, v) => parts.reduce((sum, part) => sum + part[v], value));
+function predict(rows, bias, w, came) {
+  const first = Float64Array.from(rows.first, (value) => w * value);
+  const second = Float64Array.from(rows.second, (value) => (1 - w) * value);
+  const add = (...parts) => Float64Array.from(bias, (value, v) =>
+    parts.reduce((sum, part) => sum + part[v], value));
   const logits = add(first, second);
   const p = { both: softmax(logits), first: softmax(add(first)), second: softmax(add(second)) };
-  const came = data.ids[t + 1];
   const centre = { first: mean(first), second: mean(second) };
   const push = (v) => [first[v] - centre.first, second[v] - centre.second];
-  const loss = (name) => -Math.log(Math.max(p[name][came], 1e-300));
-  return { first, second, logits, p, came, push, loss };
+  const decided = (v) => (push(v)[0] > push(v)[1] ? "first" : "second");
+  const loss = (way) => -Math.log(Math.max(p[way][came], 1e-300));
+  return { first, second, logits, p, came, push, decided, loss };
+}
+
+/** Each branch's push for the characters that came, as bars. */
+function pushChart(pushes, focus) {
+  const high = Math.max(1, ...pushes.flat());
+  const low = Math.min(0, ...pushes.flat());
+  const [wide, tall] = [Math.max(440, 9 * pushes.length), 114];
+  const y = (value) => 4 + ((high - value) / (high - low)) * (tall - 22);
+  const svg = el("svg", {
+    class: "cg-chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, role: "img",
+    "aria-label": "each branch's push for the character that came",
+  });
+  pushes.forEach((pair, t) => pair.forEach((value, index) => svg.append(el("rect", {
+    x: 9 * t + 4 * index, width: 3.5, y: Math.min(y(0), y(value)),
+    height: Math.max(0.5, Math.abs(y(0) - y(value))), fill: colorOf(WAYS[index + 1]),
+    "data-at": t + 1,
+  }))));
+  const words = `push for the character that came, ${low.toFixed(1)} to ${high.toFixed(1)}: `
+    + "first branch blue, second orange";
+  svg.append(el("line", { x1: 0, x2: wide, y1: y(0), y2: y(0), class: "cg-axis" }),
+    el("text", { x: 0, y: tall - 4 }, words));
+  svg.addEventListener("pointermove", (event) => {
+    const at = event.target.dataset?.at;
+    if (at) focus.look(Number(at));
+  });
+  return svg;
+}
+
+/** A button for each part, in groups: the whole branch, then each block with its heads. */
+function knockButtons(parts, toggle) {
+  const words = (part) => {
+    const [, , block, , head] = part.split(".");
+    if (block === undefined) return "whole branch";
+    return head === undefined ? `block ${block}` : `head ${head}`;
+  };
+  const button = (part) => el("button", {
+    "data-part": part, "aria-label": `knock out ${part}`, click: () => toggle(part),
+  }, words(part));
+  const line = (part) => el("div", { class: "cg-thumbs" },
+    ...parts.filter((other) => other === part || other.startsWith(`${part}.heads.`)).map(button));
+  const branches = parts.filter((part) => part.split(".").length === 2);
+  return branches.map((branch) => el("div", { class: "cg-group" },
+    el("div", { class: "cg-title" }, `knock out of the ${branch.split(".")[1]} branch`),
+    ...parts.filter((part) => part.startsWith(branch) && !part.includes("heads")).map(line)));
 }
 
 function render({ model, el: parent }) {
   const root = rootOf(parent, "branch explorer");
-  const initial = model.get("answer");
+  const fixed = model.get("fixed");
+  const name = (v) => glyph(fixed.vocabulary[v]);
   let data = null;
-  let w = initial.w;
+  let w = null;
   let drawn = false;
-  let all = [];
+  let predictions = [];
   let candidate = null;
   let area = null;
   const focus = makeFocus(() => { candidate = null; mark(); });
@@ -47,147 +84,107 @@ function render({ model, el: parent }) {
   const bars = el("div", { class: "cg-candidates" });
   const chart = el("div");
   const table = el("div");
-  const knock = el("fieldset", { class: "cg-row cg-top", "aria-label": "knock out" });
-
-  const weight = slider("w (the first branch's weight)", {
-    min: Math.min(0, Math.floor(initial.w)), max: Math.max(1, Math.ceil(initial.w)), step: 0.01, value: initial.w,
-  }, (value) => wire.turn({ w: value }), (value) => value.toFixed(3));
-  const learned = el("button", {
-    click: () => wire.turn({ w: null }),
-  }, `learned: ${initial.w.toFixed(3)}`);
 
   function recompute() {
-    all = data.ids.map((_, t) => predict(data, t, w));
-    const scored = all.slice(0, -1);
-    const line = (name) => (scored.length ? mean(scored.map((one) => one.loss(name))).toFixed(3) : "none");
+    predictions = data.rows.map((rows, t) => predict(rows, data.bias, w, data.ids[t + 1]));
+    const scored = predictions.slice(0, -1);
+    const loss = (way) => el("b", { class: way === "both" ? "cg-loss" : `cg-${way}` },
+      scored.length ? mean(scored.map((one) => one.loss(way))).toFixed(3) : "none");
     const intact = el("b", { class: "cg-intact" }, data.intact?.toFixed(3) ?? "none");
-    const without = data.knocked.length ? [", before the knock-out ", intact] : [];
-    clear(summary, "loss in nats per character: ", el("b", { class: "cg-loss" }, line("both")), ...without,
-      "; first branch alone ", el("b", { class: "cg-first" }, line("first")),
-      ", second alone ", el("b", { class: "cg-second" }, line("second")));
+    clear(summary, "loss in nats per character: ", loss("both"),
+      ...(data.knocked.length ? [", before the knock-out ", intact] : []),
+      "; first branch alone ", loss("first"), ", second alone ", loss("second"));
     scored.forEach((one, t) => {
       const [a, b] = one.push(one.came);
-      const strength = Math.min(70, 14 * Math.abs(a - b));
+      const branch = one.decided(one.came);
       const cell = area.cells[t + 1];
-      cell.style.background = `color-mix(in srgb, ${a > b ? BLUE : ORANGE} ${strength.toFixed(0)}%, transparent)`;
-      cell.dataset.decided = a > b ? "first" : "second";
-      cell.style.borderBottom = `2px ${a > b ? "solid" : "dotted"} ${a > b ? BLUE : ORANGE}`;
+      cell.dataset.decided = branch;
+      cell.style.background = tint(branch, Math.min(0.7, 0.14 * Math.abs(a - b)));
+      const line = branch === "first" ? "solid" : "dotted"; // told apart without colour as well
+      cell.style.borderBottom = `2px ${line} ${colorOf(branch)}`;
     });
-    drawPushes(scored);
-    drawClasses(scored);
+    clear(chart, pushChart(scored.map((one) => one.push(one.came)), focus));
+    clear(table, classTable(scored));
     mark();
   }
 
-  function drawPushes(scored) {
-    const pushes = scored.map((one) => one.push(one.came));
-    const high = Math.max(1, ...pushes.flat());
-    const low = Math.min(0, ...pushes.flat());
-    const [wide, tall] = [Math.max(300, 9 * scored.length), 110];
-    const y = (value) => 4 + ((high - value) / (high - low)) * (tall - 18);
-    const svg = el("svg", {
-      class: "cg-chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, role: "img",
-      "aria-label": "each branch's push for the character that came",
+  function classTable(scored) {
+    const rows = fixed.classes.map((kind, index) => {
+      const those = scored.filter((_, t) => data.classes[t + 1] === index);
+      const losses = WAYS.map((way) => mean(those.map((one) => one.loss(way))).toFixed(3));
+      const first = mean(those.map((one) => Number(one.decided(one.came) === "first")));
+      return [kind, those.length, ...losses, percent(first)];
     });
-    pushes.forEach((pair, t) => pair.forEach((value, index) => svg.append(el("rect", {
-      x: 9 * t + 4 * index, width: 3.5, y: Math.min(y(0), y(value)), height: Math.max(0.5, Math.abs(y(0) - y(value))),
-      fill: index ? ORANGE : BLUE, "data-at": t + 1,
-    }))));
-    svg.append(el("line", { x1: 0, x2: wide, y1: y(0), y2: y(0), class: "cg-axis" }));
-    svg.append(el("text", { x: 0, y: tall - 1 }, `push for the character that came, ${low.toFixed(1)} to ${high.toFixed(1)}: first branch blue, second orange`));
-    svg.addEventListener("pointermove", (event) => {
-      const at = event.target.dataset?.at;
-      if (at) focus.look(Number(at));
-    });
-    clear(chart, svg);
-  }
-
-  function drawClasses(scored) {
-    const rows = data["class names"].map((name) => {
-      const those = scored.filter((_, t) => data.classes[t + 1] === name);
-      const decided = mean(those.map((one) => { const [a, b] = one.push(one.came); return Number(a > b); }));
-      return [name, those.length, ...["both", "first", "second"].map((which) => mean(those.map((one) => one.loss(which))).toFixed(3)), percent(decided)];
-    }).filter((row) => row[1]);
-    const open = table.firstChild?.open ?? true;
-    clear(table, dataTable("what each branch is good at: loss by class of character",
-      ["class", "characters", "both", "first alone", "second alone", "first decided"], rows));
-    table.firstChild.open = open;
+    return dataTable("what each branch is good at: loss by class of character",
+      ["class", "characters", "both", "first alone", "second alone", "first decided"],
+      rows.filter(([, count]) => count), table.firstChild?.open ?? true);
   }
 
   /** The looked-at character: how its logit came about, and what else might have come. */
   function mark() {
     if (!area) return;
     area.mark();
-    const at = focus.at;
     clear(bars);
-    if (!at) {
-      clear(readout, at === 0 ? "The first character is given: nothing predicts it."
-        : "Hover a character to see who predicted it. Click to lock, Escape to unlock.");
+    const at = focus.at;
+    if (at === 0) {
+      clear(readout, "The first character is given: nothing predicts it.");
       return;
     }
-    const one = all[at - 1];
+    const one = predictions[at - 1];
     const real = at < data.ids.length;
     const order = Array.from(one.p.both.keys()).sort((i, j) => one.p.both[j] - one.p.both[i]);
     const chosen = candidate ?? (real ? one.came : order[0]);
-    const name = (v) => data.vocabulary[v];
     const [a, b] = one.push(chosen);
-    const number = (value, kind) => el("b", { class: kind }, value.toFixed(3));
-    clear(readout, `${at} `, glyph(name(chosen)), ": logit ", number(one.logits[chosen], "cg-logit"), " = first ",
-      number(one.first[chosen], "cg-part-first"), " + second ", number(one.second[chosen], "cg-part-second"),
-      " + bias ", number(data.bias[chosen], "cg-part-bias"), `; probability ${percent(one.p.both[chosen])}`, el("br"),
-      `above what each adds to all characters alike: first ${a.toFixed(2)}, second ${b.toFixed(2)}: the ${a > b ? "first" : "second"} branch decided`,
-      el("br"), real ? glyph(name(one.came)) : "", real ? ` came: loss ${one.loss("both").toFixed(3)}, first alone ${one.loss("first").toFixed(3)}, second alone ${one.loss("second").toFixed(3)}` : "what comes next is not in the text");
+    const number = (value, kind) => el("b", { class: `cg-${kind}` }, value.toFixed(3));
+    const losses = () => WAYS.map((way) =>
+      `${way === "both" ? "loss" : `${way} alone`} ${one.loss(way).toFixed(3)}`).join(", ");
+    clear(readout, `${at} `, name(chosen), ": logit ", number(one.logits[chosen], "logit"),
+      " = first ", number(one.first[chosen], "part-first"),
+      " + second ", number(one.second[chosen], "part-second"),
+      " + bias ", number(data.bias[chosen], "part-bias"),
+      `; probability ${percent(one.p.both[chosen])}`, el("br"),
+      `above what each adds to all characters alike: first ${a.toFixed(2)}, second `,
+      `${b.toFixed(2)}: the ${one.decided(chosen)} branch decided`, el("br"),
+      ...(real ? [name(one.came), ` came: ${losses()}`] : ["what comes next is not in the text"]));
     const listed = order.slice(0, 6);
     if (real && !listed.includes(one.came)) listed.push(one.came);
     const widest = Math.max(...listed.flatMap((v) => one.push(v).map(Math.abs)), 1);
-    const bar = (value, color) => el("span", {
-      style: `display:inline-block;height:9px;width:${((90 * Math.abs(value)) / widest).toFixed(1)}px;background:${color};opacity:${value < 0 ? 0.35 : 1}`,
+    const bar = (value, branch) => el("span", {
+      class: "cg-push", style: `width:${((90 * Math.abs(value)) / widest).toFixed(1)}px;`
+        + `background:${colorOf(branch)};opacity:${value < 0 ? 0.35 : 1}`,
     });
-    for (const v of listed) {
+    bars.append(...listed.map((v) => {
       const [x, y] = one.push(v);
-      bars.append(el("button", {
+      const p = percent(one.p.both[v]);
+      return el("button", {
         "aria-pressed": String(v === chosen), "data-token": v,
-        "aria-label": `${name(v)}: ${percent(one.p.both[v])}, first ${x.toFixed(2)}, second ${y.toFixed(2)}`,
+        "aria-label":
+          `${fixed.vocabulary[v]}: ${p}, first ${x.toFixed(2)}, second ${y.toFixed(2)}`,
         click: () => { candidate = v; mark(); },
-      }, glyph(name(v)), ` ${percent(one.p.both[v])}${real && v === one.came ? " (came)" : ""} `, bar(x, BLUE), bar(y, ORANGE)));
-    }
-  }
-
-  function drawKnocks() {
-    const words = (part) => {
-      const [, , block, , head] = part.split(".");
-      return head !== undefined ? `head ${head}` : block !== undefined ? `block ${block}` : "whole branch";
-    };
-    const branches = [...new Set(data.parts.map((part) => part.split(".")[1]))];
-    clear(knock, ...branches.map((branch) => el("div", { class: "cg-group" },
-      el("div", { class: "cg-title" }, `knock out of the ${branch} branch`),
-      ...data.parts.filter((part) => part.split(".")[1] === branch && !part.includes("heads")).map((part) => el("div", { class: "cg-thumbs" },
-        ...data.parts.filter((other) => other === part || (part.split(".").length > 2 && other.startsWith(`${part}.heads.`))).map((other) => el("button", {
-          "data-part": other, "aria-label": `knock out ${other}`,
-          click: () => {
-            const knocked = new Set(wire.state().knocked);
-            if (!knocked.delete(other)) knocked.add(other);
-            wire.put({ knocked: [...knocked] });
-          },
-        }, words(other))))))));
+      }, name(v), ` ${p}${real && v === one.came ? " (came)" : ""} `,
+      bar(x, "first"), bar(y, "second"));
+    }));
   }
 
   const wire = ask(model, root, (answer) => {
-    const other = !data || data.text !== answer.text;
-    data = decode(answer);
+    const V = fixed.vocabulary.length;
+    const [first, second] = [answer.first, answer.second].map((rows) => unpack(rows, Float32Array));
+    const row = (values, t) => values.subarray(t * V, t * V + V);
+    const other = data?.text !== answer.text;
+    const rows = answer.ids.map((_, t) => ({ first: row(first, t), second: row(second, t) }));
+    data = { ...answer, rows, bias: unpack(answer.bias, Float32Array) };
     drawn = false;
-    if (other) {
-      focus.at = null;
-      focus.locked = false;
-      area = codeArea("code, coloured by the branch that decided", data.signs, data.unknown, focus, ["…"]);
-      clear(code, area.node);
-    }
-    focus.at ??= Math.max(0, data.ids.length - 1);
-    if (!knock.hasChildNodes()) drawKnocks();
+    if (!other) return;
+    Object.assign(focus, { at: answer.ids.length - 1, locked: false });
+    area = codeArea("code, coloured by the branch that decided", answer.signs, answer.unknown,
+      focus, ["…"]);
+    clear(code, area.node);
   }, (state) => {
     const next = state.w ?? data.w;
     const knocked = new Set(state.knocked);
     box.set(state.text);
     weight.set(next);
+    learned.textContent = `learned: ${data.w.toFixed(3)}`;
     for (const button of knock.querySelectorAll("button")) {
       button.setAttribute("aria-pressed", String(knocked.has(button.dataset.part)));
     }
@@ -196,11 +193,23 @@ function render({ model, el: parent }) {
     recompute();
     drawn = true;
   });
-  const box = textBox("text", initial.text, initial.limit, (part) => wire.put(part, 250));
+  const first = model.get("answer").w;
+  const weight = slider("w (the first branch's weight)", {
+    min: Math.min(0, Math.floor(first)), max: Math.max(1, Math.ceil(first)), step: 0.01,
+    value: first,
+  }, (value) => wire.turn({ w: value }), (value) => value.toFixed(3));
+  const learned = el("button", { click: () => wire.turn({ w: null }) });
+  const knock = el("fieldset", { class: "cg-row cg-top", "aria-label": "knock out" },
+    ...knockButtons(fixed.parts, (part) => {
+      const knocked = new Set(wire.state().knocked);
+      if (!knocked.delete(part)) knocked.add(part);
+      wire.put({ knocked: [...knocked] });
+    }));
+  const box = textBox("text", model.get("request").text, fixed.limit,
+    (part) => wire.put(part, 250));
   root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weight.node, learned));
   root.append(summary, code, readout, bars, chart, knock, table);
-  wire.receive();
-  root.dataset.ready = "true";
+  wire.begin();
   return () => wire.stop();
 }
 

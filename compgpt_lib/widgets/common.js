@@ -1,11 +1,10 @@
 // What the live views share. Text reaches the page as text nodes only, never as markup.
 
-export const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"];
+const SVG = new Set(["svg", "path", "line", "text", "rect", "polyline"]);
 
 /** An element with attributes, listeners (functions) and children (elements or texts). */
 export function el(tag, attributes = {}, ...children) {
-  const svg = ["svg", "path", "line", "circle", "g", "text", "rect", "polyline", "title"];
-  const node = svg.includes(tag)
+  const node = SVG.has(tag)
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {
@@ -32,6 +31,10 @@ export function softmax(logits) {
 
 export const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
+/** A colour of the palette, as strong as `share` says; the palette is in views.css. */
+export const tint = (name, share) =>
+  `color-mix(in srgb, var(--cg-${name}) ${(100 * share).toFixed(0)}%, transparent)`;
+
 const PATIENCE = 5000; // ms
 const AGAIN = "run the cells up to this one again";
 const GONE = "The kernel was restarted or stopped: this view shows its last answer. "
@@ -41,22 +44,24 @@ const LATE = `No answer for ${PATIENCE / 1000} seconds. Python may be busy, and 
 
 /**
  * What all displays of a view have in common. It is in the model and never in one of them: the
- * `request` to Python, where the other `controls` stand, the `answer`. `show` draws an answer, and
- * `follow` sets the controls, whichever display or answer changed them. What needs the kernel
- * stands in a fieldset, which ends with the kernel.
+ * `request` to Python, where the other `controls` stand, the `answer`, or the `error`. `draw` draws
+ * an answer, and `follow` sets the controls, whichever display or answer changed them. An answer
+ * that comes after a newer one is dropped. What needs the kernel stands in a fieldset, which ends
+ * with the kernel.
  */
-export function ask(model, root, show, follow) {
-  const error = el("div", { class: "cg-error", role: "alert", hidden: true });
+export function ask(model, root, draw, follow) {
+  const problem = el("div", { class: "cg-error", role: "alert", hidden: true });
   const notice = el("div", { class: "cg-notice", role: "status" });
   const kernel = el("div", { class: "cg-kernel", role: "status" });
-  root.append(kernel, error, notice);
-  const number = (of) => model.get(of).number ?? 0;
+  root.append(kernel, problem, notice);
   const state = () => ({ ...model.get("request"), ...model.get("controls") });
   // A page that does not tell of a restart leaves this true: there LATE has the last word.
   let connected = !root.closest(".jupyter-widgets-disconnected");
+  const newest = { answer: { number: -1 }, error: { number: -1 } };
+  const last = () => Math.max(newest.answer.number, newest.error.number);
   const live = () => connected;
-  const waiting = () => connected && number("request") > number("answer");
-  let drawn = -1;
+  const waiting = () => connected && model.get("request").number > last();
+  const failed = () => newest.error.number > newest.answer.number;
   let pause = null;
   let late = null;
 
@@ -71,20 +76,26 @@ export function ask(model, root, show, follow) {
     root.toggleAttribute("data-waiting", waiting());
     if (waiting()) late = setTimeout(() => busy(LATE, false), PATIENCE);
     root.querySelectorAll("fieldset").forEach((part) => { part.disabled = !connected; });
+    problem.hidden = !failed();
+    problem.textContent = failed() ? newest.error.words : "";
+    notice.textContent = newest.answer.notice ?? "";
     follow(state());
   };
+  /** Take what came, unless it is older than what was there; say whether it was taken. */
+  const take = (name) => {
+    const next = model.get(name);
+    if (!(next.number >= newest[name].number)) return false;
+    newest[name] = next;
+    return true;
+  };
   const receive = () => {
-    const answer = model.get("answer");
-    if (answer.number < drawn) return;
-    drawn = answer.number;
-    error.hidden = !answer.error;
-    error.textContent = answer.error ?? "";
-    notice.textContent = answer.notice ?? "";
-    show(answer);
+    if (!take("answer")) return;
+    draw(newest.answer);
     changed();
   };
   const events = {
     "change:answer": receive,
+    "change:error": () => { if (take("error")) changed(); },
     "change:request": changed,
     "change:controls": () => follow(state()),
     comm_live_update: () => { // ipywidgets: the kernel went; none comes back to an old view
@@ -101,8 +112,8 @@ export function ask(model, root, show, follow) {
   };
   /** Ask Python, after a pause; all displays show at once what is asked. */
   const put = (changes, wait = 0) => {
-    const next = Math.max(number("request"), number("answer")) + 1;
-    model.set("request", { ...model.get("request"), ...changes, number: next });
+    const number = Math.max(model.get("request").number, last()) + 1;
+    model.set("request", { ...model.get("request"), ...changes, number });
     clearTimeout(pause);
     pause = setTimeout(send, wait);
   };
@@ -111,12 +122,18 @@ export function ask(model, root, show, follow) {
     model.set("controls", { ...model.get("controls"), ...changes });
     model.save_changes();
   };
+  /** Draw what is there already. */
+  const begin = () => {
+    take("error");
+    receive();
+    root.dataset.ready = "true";
+  };
   const stop = () => {
     clearTimeout(late);
     if (pause) send(); // another display waits for it
     for (const [name, call] of Object.entries(events)) model.off(name, call);
   };
-  return { put, turn, state, live, waiting, receive, stop };
+  return { put, turn, state, live, waiting, failed, begin, stop };
 }
 
 /**
@@ -144,40 +161,44 @@ export function textBox(label, text, limit, changed, end = false) {
 }
 
 /** The first (or last) characters of a text and how many there were; half ones become one sign. */
-export function typed(text, limit, end = false) {
+function typed(text, limit, end) {
   const part = (whole, size) => (end ? whole.slice(-size) : whole.slice(0, size));
   const characters = Array.from(part(text, 4 * limit).replace(/\p{Surrogate}/gu, "\ufffd"));
   const length = text.length > 4 * limit ? text.length : characters.length;
   return { text: part(characters, 2 * limit).join(""), length };
 }
 
-export function slider(label, { min, max, step, value }, changed, form = (v) => v.toFixed(2)) {
-  const shown = el("output", {}, form(value));
+/** A slider with its value in words beside it, and how to set it. */
+export function slider(label, range, changed, words = (value) => value.toFixed(2)) {
+  const output = el("output");
+  const { value: first, ...bounds } = range;
   const input = el("input", {
-    type: "range", min, max, step, "aria-label": label,
-    input: () => { shown.textContent = form(Number(input.value)); changed(Number(input.value)); },
+    type: "range", ...bounds, "aria-label": label,
+    input: () => { output.textContent = words(Number(input.value)); changed(Number(input.value)); },
   });
-  input.value = value;
-  const node = el("label", { class: "cg-field" }, label, input, shown);
-  const set = (v) => { input.value = v; shown.textContent = form(v); };
-  return { node, input, set };
+  const set = (value) => { input.value = value; output.textContent = words(value); };
+  set(first);
+  return { node: el("label", { class: "cg-field" }, label, input, output), set };
 }
 
 /** Where the learner looks: hover looks, click locks, a second click or Escape unlocks. */
 export function makeFocus(changed) {
   const focus = { at: null, locked: false };
-  const move = (at) => { if (at !== focus.at) { focus.at = at; changed(focus); } };
+  const set = (at, locked) => { Object.assign(focus, { at, locked }); changed(); };
   return Object.assign(focus, {
-    look: (at) => { if (!focus.locked) move(at); },
-    click: (at) => {
-      const again = focus.locked && at === focus.at;
-      focus.locked = !again;
-      focus.at = at;
-      changed(focus);
-    },
-    unlock: () => { focus.locked = false; changed(focus); },
-    step: (at) => { focus.at = at; changed(focus); },
+    look: (at) => { if (!focus.locked && at !== focus.at) set(at, false); },
+    click: (at) => set(at, !(focus.locked && at === focus.at)),
+    unlock: () => set(focus.at, false),
+    step: (at) => set(at, focus.locked),
   });
+}
+
+/** Let a pointer look at, and lock, what carries its place as `data-at`. */
+export function pointAt(node, focus) {
+  const place = (event) => Number(event.target.closest?.("[data-at]")?.dataset.at ?? NaN);
+  const to = (act) => (event) => { if (place(event) >= 0) act(place(event)); };
+  node.addEventListener("pointermove", to(focus.look));
+  node.addEventListener("click", to(focus.click));
 }
 
 /** Characters as cells that can be looked at with a pointer or the arrow keys; `add` appends. */
@@ -190,10 +211,9 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
   });
   const add = (sign) => {
     const place = cells.length;
-    const cell = el("span", {
-      class: `cg-char${strange.has(place) ? " cg-unknown" : ""}${"␣⏎⇥".includes(sign) ? " cg-blank" : ""}`,
-      "data-at": place,
-    }, sign);
+    const cell = el("span", { class: "cg-char", "data-at": place }, sign);
+    cell.classList.toggle("cg-unknown", strange.has(place));
+    cell.classList.toggle("cg-blank", "␣⏎⇥".includes(sign));
     cells.push(cell);
     node.append(cell);
     if (sign === "⏎") node.append(el("br"));
@@ -201,18 +221,7 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
     return cell;
   };
   [...signs, ...extra].forEach(add);
-  const place = (event) => {
-    const at = event.target.closest?.("[data-at]")?.dataset.at;
-    return at === undefined ? null : Number(at);
-  };
-  node.addEventListener("pointermove", (event) => {
-    const at = place(event);
-    if (at !== null) focus.look(at);
-  });
-  node.addEventListener("click", (event) => {
-    const at = place(event);
-    if (at !== null) focus.click(at);
-  });
+  pointAt(node, focus);
   node.addEventListener("keydown", (event) => {
     const at = focus.at ?? 0;
     const moves = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: cells.length - 1 };
@@ -236,11 +245,11 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
 }
 
 /** A table on demand: the same numbers as the picture, for whoever reads rather than looks. */
-export function dataTable(title, columns, rows) {
+export function dataTable(title, columns, rows, open = false) {
   const row = (tag, values) => el("tr", {}, ...values.map((value) => el(tag, {}, String(value))));
   const table = el("table", {}, el("thead", {}, row("th", columns)),
     el("tbody", {}, ...rows.map((values) => row("td", values))));
-  return el("details", { class: "cg-table" }, el("summary", {}, title), table);
+  return el("details", { class: "cg-table", open }, el("summary", {}, title), table);
 }
 
 /** The colour of the text as the page's theme has it, as [r, g, b]. */
@@ -251,24 +260,30 @@ export function ink(node) {
 /** A character in the middle of a sentence. */
 export const glyph = (sign) => el("code", { class: "cg-glyph" }, sign);
 
-/** Call `draw` again when the view gets its place or size, and when light and dark change. */
+/** Call `draw` again when the view gets its place or another width, and when the theme changes. */
 export function onLook(root, draw) {
-  const observer = new MutationObserver(draw);
-  const sizes = new ResizeObserver(draw);
+  const themes = new MutationObserver(draw);
+  let width = 0;
+  const sizes = new ResizeObserver(() => {
+    if (root.clientWidth === width) return; // what is said in the view makes it higher or lower
+    width = root.clientWidth;
+    draw();
+  });
   sizes.observe(root);
+  const attributeFilter = ["class", "data-jp-theme-light", "style", "theme"];
   for (const node of [document.body, document.documentElement]) {
-    observer.observe(node, { attributes: true, attributeFilter: ["class", "data-jp-theme-light", "style", "theme"] });
+    themes.observe(node, { attributes: true, attributeFilter });
   }
-  return () => { observer.disconnect(); sizes.disconnect(); };
+  return () => { themes.disconnect(); sizes.disconnect(); };
 }
 
 /** The element that a view lives in; the notebook's own keyboard shortcuts stay out of it. */
-export function rootOf(el_, title) {
+export function rootOf(parent, title) {
   const root = el("div", {
     class: "cg-view", role: "group", "aria-label": title, "data-lm-suppress-shortcuts": "true",
   });
   root.addEventListener("keydown", (event) => event.stopPropagation());
-  el_.append(root);
+  parent.append(root);
   return root;
 }
 

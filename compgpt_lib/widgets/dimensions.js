@@ -1,116 +1,153 @@
 // The dimension explorer: a slider walks through the stages, the characters move with it.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, textBox, unpack,
+  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, pointAt, rootOf, slider,
+  textBox, tint, unpack,
 } from "./common.js";
 
-const LOOKS = [
-  ["#0072B2", "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0z"],
-  ["#E69F00", "M-3,-3h6v6h-6z"],
-  ["#D55E00", "M0,-4L4,3.5H-4z"],
-  ["#CC79A7", "M0,-4.5L4,0L0,4.5L-4,0z"],
-  ["#009E73", "M-1.3,-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z"],
-  ["#56B4E9", "M0,4L4,-3.5H-4z"],
-  ["#999999", "M-4,0L3.5,-4V4z"],
-  ["currentColor", "M-4,-2.5l1.5,-1.5l2.5,2.5l2.5,-2.5l1.5,1.5l-2.5,2.5l2.5,2.5l-1.5,1.5l-2.5,-2.5l-2.5,2.5l-1.5,-1.5l2.5,-2.5z"],
-];
-const WIDE = 430;
-const TALL = 340;
+// Matplotlib's markers, as the still picture has them.
+const SHAPES = {
+  o: "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0z",
+  s: "M-3,-3h6v6h-6z",
+  "^": "M0,-4L4,3.5H-4z",
+  D: "M0,-4.5L4,0L0,4.5L-4,0z",
+  P: "M-1.3,-4h2.6v2.7h2.7v2.6h-2.7v2.7h-2.6v-2.7h-2.7v-2.6h2.7z",
+  v: "M0,4L4,-3.5H-4z",
+  "<": "M-4,0L3.5,-4V4z",
+  X: "M-4,-2.5l1.5,-1.5l2.5,2.5l2.5,-2.5l1.5,1.5l-2.5,2.5l2.5,2.5l-1.5,1.5l-2.5,-2.5"
+    + "l-2.5,2.5l-1.5,-1.5l2.5,-2.5z",
+};
+const [WIDE, TALL] = [430, 340];
+const three = (value) => value?.toFixed(3) ?? "";
 
 /** A chart of one line for each stage; the stage that is shown is drawn heavier. */
-function lineChart(title, lines, labels, now, { log = false, dashed = null } = {}) {
-  const [wide, tall, left, below] = [380, 220, 46, 34];
-  const count = Math.max(...lines.map((line) => line.length));
-  const x = (index) => left + (index / Math.max(1, count - 1)) * (wide - left - 24);
+function lineChart(title, lines, labels, now, { log = false, dashed = [] } = {}) {
+  const [wide, tall, left, right, below] = [380, 226, 46, 352, 40];
+  const ticks = log ? [1, 0.1, 0.01, 0.001, 0.0001] : [0, 0.25, 0.5, 0.75, 1];
+  const x = (index) => left + (index / Math.max(1, labels.length - 1)) * (right - left);
   const scale = (value) => (log ? 1 + Math.log10(Math.max(value, 1e-5)) / 5 : value);
   const y = (value) => 8 + (1 - scale(value)) * (tall - below - 8);
-  const path = (line) => line.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-  const svg = el("svg", { class: "cg-chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, role: "img", "aria-label": title });
-  for (const tick of log ? [1, 0.1, 0.01, 0.001, 0.0001] : [0, 0.25, 0.5, 0.75, 1]) {
-    svg.append(el("line", { x1: left, x2: wide - 24, y1: y(tick), y2: y(tick), class: "cg-axis", "stroke-opacity": 0.15 }),
-      el("text", { x: left - 4, y: y(tick) + 4, "text-anchor": "end" }, log ? String(tick) : percent(tick).replace(".0", "")));
+  const svg = el("svg", {
+    class: "cg-chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, role: "img",
+    "aria-label": title,
+  });
+  const draw = (values, look) => svg.append(el("polyline", {
+    points: values.map((value, index) => [value, `${x(index).toFixed(1)},${y(value).toFixed(1)}`])
+      .filter(([value]) => value !== null).map(([, point]) => point).join(" "),
+    fill: "none", stroke: "currentColor", ...look,
+  }));
+  for (const tick of ticks) {
+    svg.append(
+      el("line", { x1: left, x2: right, y1: y(tick), y2: y(tick), class: "cg-grid-line" }),
+      el("text", { x: left - 4, y: y(tick) + 4, "text-anchor": "end" },
+        log ? String(tick) : `${100 * tick} %`));
   }
-  lines.forEach((line, index) => svg.append(el("polyline", {
-    points: path(line), fill: "none", stroke: index === now ? "#D55E00" : "currentColor",
-    "stroke-width": index === now ? 2.5 : 1, "stroke-opacity": index === now ? 1 : 0.35,
-  })));
-  if (dashed) svg.append(el("polyline", { points: path(dashed), fill: "none", stroke: "currentColor", "stroke-dasharray": "4 3" }));
+  lines.forEach((values, index) => draw(values, index === now
+    ? { stroke: "var(--cg-chosen)", "stroke-width": 2.5 } : { "stroke-opacity": 0.35 }));
+  draw(dashed, { "stroke-dasharray": "4 3" });
   const every = Math.ceil(labels.length / 8);
   labels.forEach((label, index) => {
-    if (index % every === 0) svg.append(el("text", { x: x(index), y: tall - below + 14, "text-anchor": "middle" }, label));
+    if (index % every) return;
+    const at = { x: x(index), y: tall - below + 18, "text-anchor": "middle" };
+    svg.append(el("text", at, label));
   });
-  svg.append(el("text", { x: left, y: tall - 4 }, title));
+  svg.append(el("text", { x: 0, y: tall - 4 }, title));
   return svg;
 }
 
-function render({ model, el: parent }) {
-  const root = rootOf(parent, "dimension explorer");
-  const initial = model.get("answer");
-  let data = initial;
-  let now = 0;
-  let drawn = false;
-  let timer = null;
-  const focus = makeFocus(() => markLens());
-  const said = el("div", { class: "cg-readout cg-stage", "aria-live": "polite" });
-  const pointed = el("div", { class: "cg-readout" });
-  const map = el("svg", { class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider", "aria-valuemin": 0, "aria-valuemax": initial.points.length - 1, "aria-label": "characters on the first two principal components" });
-  const charts = el("div", { class: "cg-panels" });
-  const legend = el("div", { class: "cg-thumbs", role: "group", "aria-label": "classes shown", style: `max-width:${WIDE}px` });
-  const lens = el("div");
-  const lensReadout = el("div", { class: "cg-readout cg-lens", "aria-live": "polite" });
-  let area = null;
-
-  const coordinates = unpack(initial.maps, Float32Array);
-  const count = initial.points.length;
+/** The characters of the sample as points, which move from stage to stage. */
+function makeMap({ points, kinds, classes, maps }) {
+  const svg = el("svg", {
+    class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider",
+    "aria-valuemin": 0, "aria-valuemax": points.length - 1,
+    "aria-label": "characters on the first two principal components",
+  });
+  const readout = el("div", { class: "cg-readout" });
+  const coordinates = unpack(maps, Float32Array);
   const sizes = Float32Array.from(coordinates, Math.abs).sort();
   const reach = 1.1 * sizes[Math.floor(0.995 * sizes.length)];
-  const at = (index, which) => {  // the few that lie farther out are shown at the edge
-    const start = 2 * (index * count + which);
-    const inside = (value) => Math.max(-1, Math.min(1, value / reach));
-    return [WIDE / 2 + inside(coordinates[start]) * (WIDE / 2 - 8), TALL / 2 - inside(coordinates[start + 1]) * (TALL / 2 - 8)];
-  };
-  const points = initial.points.map((point, which) => {
-    const [color, shape] = LOOKS[initial.kinds[which]];
-    const node = el("path", { class: "cg-point", d: shape, fill: color, "fill-opacity": 0.75, "data-point": which });
-    map.append(node);
-    return node;
-  });
+  // The few that lie farther out are shown at the edge.
+  const inside = (value, half) => half + Math.max(-1, Math.min(1, value / reach)) * (half - 8);
+  const nodes = points.map((_, which) => el("path", {
+    class: "cg-point", d: SHAPES[classes[kinds[which]].marker], "data-point": which,
+    fill: `var(--cg-${classes[kinds[which]].name})`, "fill-opacity": 0.75,
+  }));
+  svg.append(...nodes);
   let chosen = -1;
-  function point(which) {
-    points[chosen]?.classList.remove("cg-chosen");
+
+  function choose(which) {
+    nodes[chosen]?.classList.remove("cg-chosen");
+    nodes[which].classList.add("cg-chosen");
     chosen = which;
-    points[which].classList.add("cg-chosen");
-    const { sign, before } = initial.points[which];
-    const kind = initial["class names"][initial.kinds[which]];
-    clear(pointed, glyph(sign), ` (${kind}) after `, el("code", {}, before || "the start"));
-    map.setAttribute("aria-valuenow", which);
-    map.setAttribute("aria-valuetext", `${sign} (${kind}) after ${before || "the start"}`);
+    const { sign, before } = points[which];
+    const words = ` (${classes[kinds[which]].name}) after `;
+    clear(readout, glyph(sign), words, el("code", {}, before || "the start"));
+    svg.setAttribute("aria-valuenow", which);
+    svg.setAttribute("aria-valuetext", `${sign}${words}${before || "the start"}`);
   }
-  map.addEventListener("pointermove", (event) => {
+  svg.addEventListener("pointermove", (event) => {
     const which = event.target.dataset?.point;
-    if (which !== undefined) point(Number(which));
+    if (which !== undefined) choose(Number(which));
   });
-  map.addEventListener("keydown", (event) => {  // the next one of those shown
+  svg.addEventListener("keydown", (event) => { // the next one of those shown
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
     let next = chosen + step;
-    while (points[next]?.style.display === "none") next += step;
-    if (points[next]) point(next);
+    while (nodes[next]?.style.display === "none") next += step;
+    if (nodes[next]) choose(next);
   });
-  initial["class names"].forEach((name, kind) => {
-    const [color, shape] = LOOKS[kind];
-    legend.append(el("button", {
-      "data-kind": kind,
-      click: () => {
-        const hidden = new Set(wire.state().hidden);
-        if (!hidden.delete(kind)) hidden.add(kind);
-        wire.turn({ hidden: [...hidden] });
-      },
-    }, el("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, el("path", { d: shape, fill: color })), ` ${name}`));
+  const move = (stage) => nodes.forEach((node, which) => {
+    const start = 2 * (stage * points.length + which);
+    const x = inside(coordinates[start], WIDE / 2);
+    const y = inside(-coordinates[start + 1], TALL / 2);
+    node.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
   });
+  const hide = (hidden) => nodes.forEach((node, which) => {
+    node.style.display = hidden.includes(kinds[which]) ? "none" : "";
+  });
+  return { svg, readout, move, hide };
+}
 
-  const walk = slider("stage", { min: 0, max: initial.stages.length - 1, step: 1, value: 0 },
-    (value) => wire.turn({ stage: value }), (value) => initial.stages[value].name);
+/** Every number of the view but the lens's. */
+function numbers({ stages, probes, commonest, characters }) {
+  const probed = (stage) => probes.map((probe) => three(stage[probe]));
+  const rows = stages.map((stage) => [stage.stage, stage.width, stage["effective rank"].toFixed(2),
+    three(stage["variance kept"]), three(stage.cka), ...probed(stage)]);
+  rows.push([commonest.stage, "", "", "", "", ...probed(commonest)]);
+  return dataTable(`all of it in numbers (${characters} characters)`,
+    ["stage", "width", "effective rank", "variance kept", "CKA", ...probes], rows);
+}
+
+function render({ model, el: parent }) {
+  const root = rootOf(parent, "dimension explorer");
+  const fixed = model.get("fixed");
+  const { stages, classes, probes, vocabulary } = fixed;
+  let data = null;
+  let now = 0;
+  let drawn = false;
+  let timer = null;
+  let area = null;
+  let grid = null;
+  let cells = [];
+  const focus = makeFocus(() => markLens());
+  const about = el("div", { class: "cg-readout cg-stage", "aria-live": "polite" });
+  const map = makeMap(fixed);
+  const charts = el("div", { class: "cg-group" });
+  const lens = el("div");
+  const lensReadout = el("div", { class: "cg-readout cg-lens", "aria-live": "polite" });
+  const toggle = (kind) => {
+    const hidden = new Set(wire.state().hidden);
+    if (!hidden.delete(kind)) hidden.add(kind);
+    wire.turn({ hidden: [...hidden] });
+  };
+  const legend = el("div", {
+    class: "cg-thumbs", role: "group", "aria-label": "classes shown", style: `max-width:${WIDE}px`,
+  }, ...classes.map(({ name, marker }, kind) => el("button", {
+    "data-kind": kind, click: () => toggle(kind),
+  }, el("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" },
+    el("path", { d: SHAPES[marker], fill: `var(--cg-${name})` })), ` ${name}`)));
+  const walk = slider("stage", { min: 0, max: stages.length - 1, step: 1, value: 0 },
+    (value) => wire.turn({ stage: value }), (value) => stages[value].stage);
   const play = el("button", { click: () => wire.turn({ playing: !wire.state().playing }) });
 
   function follow({ text, stage = 0, hidden = [], playing = false }) {
@@ -119,102 +156,103 @@ function render({ model, el: parent }) {
     play.textContent = playing ? "pause" : "play";
     // The display whose time is up first walks on, and the others begin to count anew.
     clearTimeout(timer);
-    const next = (stage + 1) % initial.stages.length;
+    const next = (stage + 1) % stages.length;
     if (playing) timer = setTimeout(() => wire.turn({ stage: next }), 1200);
     for (const button of legend.children) {
       button.setAttribute("aria-pressed", String(!hidden.includes(Number(button.dataset.kind))));
     }
-    points.forEach((node, which) => {
-      node.style.display = hidden.includes(initial.kinds[which]) ? "none" : "";
-    });
+    map.hide(hidden);
     if (drawn && stage === now) return; // only typed
     now = stage;
-    draw();
     drawn = true;
+    draw();
   }
 
   function draw() {
-    const one = initial.stages[now];
-    const before = initial.stages[now - 1];
-    const kept = one.kept === null ? "" : `; of ${before.name} it keeps ${percent(one.kept)} of the variance, CKA ${one.cka.toFixed(3)}`;
-    clear(said, el("b", {}, one.name), `: width ${one.width}, effective rank `,
-      el("b", { class: "cg-rank" }, one.rank.toFixed(2)), kept);
-    points.forEach((node, which) => {
-      const [x, y] = at(now, which);
-      node.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
-    });
-    const most = Math.max(...initial.stages.map((each) => each.spectrum.length));
+    const stage = stages[now];
+    const kept = stage.cka === null ? "" : `; of ${stages[now - 1].stage} it keeps `
+      + `${percent(stage["variance kept"])} of the variance, CKA ${three(stage.cka)}`;
+    clear(about, el("b", {}, stage.stage), `: width ${stage.width}, effective rank `,
+      el("b", { class: "cg-rank" }, stage["effective rank"].toFixed(2)), kept);
+    map.move(now);
+    const spectra = stages.map(({ spectrum }) => spectrum);
+    const most = Math.max(...spectra.map((shares) => shares.length));
+    const places = Array.from({ length: most }, (_, index) => String(index + 1));
+    const probed = (of) => probes.map((probe) => of[probe]);
     clear(charts,
-      lineChart("share of variance by principal component", initial.stages.map((each) => each.spectrum), Array.from({ length: most }, (_, index) => String(index + 1)), now, { log: true }),
-      lineChart("how often a linear probe is right (dashed: the commonest)", initial.stages.map((each) => each.probes), initial.probes, now, { dashed: initial.commonest }));
+      lineChart("share of variance by principal component", spectra, places, now, { log: true }),
+      lineChart("how often a linear probe is right (dashed: the commonest)", stages.map(probed),
+        probes, now, { dashed: probed(fixed.commonest) }));
     markLens();
   }
 
   /** One row for each stage: what the head would say if it read that stage, and how surely. */
   function drawLens() {
     const time = data.ids.length;
-    const rows = data.lens.map((each) => ({ top: each.top, p: unpack(each.p, Float32Array), came: unpack(each.came, Float32Array) }));
-    const grid = el("div", { class: "cg-grid", role: "img", "aria-label": "what the head would say, stage by stage", style: `grid-template-columns: 7.5em repeat(${time}, 1.5em)` });
-    const cells = [];
-    rows.forEach((row, index) => {
-      grid.append(el("div", { class: "cg-stagename" }, data.stages[index].name));
-      for (let t = 0; t < time; t += 1) {
-        const right = row.top[t] === data.ids[t + 1];
-        const cell = el("div", {
-          class: `cg-cell${right ? " cg-right" : ""}`, "data-at": t + 1, "data-stage": index,
-          style: `background: color-mix(in srgb, #0072B2 ${(75 * row.p[t]).toFixed(0)}%, transparent)`,
-        }, data.vocabulary[row.top[t]]);
-        cells.push(cell);
-        grid.append(cell);
-      }
+    grid = el("div", {
+      class: "cg-grid", role: "img", "aria-label": "what the head would say, stage by stage",
+      style: `grid-template-columns: 7.5em repeat(${time}, 1.5em)`,
     });
-    grid.addEventListener("pointermove", (event) => {
-      if (event.target.dataset?.at) focus.look(Number(event.target.dataset.at));
+    cells = [];
+    stages.forEach(({ stage }, index) => {
+      const row = data.ids.map((_, t) => {
+        const top = data.top[index * time + t];
+        return el("div", {
+          class: `cg-cell${top === data.ids[t + 1] ? " cg-right" : ""}`, "data-at": t + 1,
+          style: `background: ${tint("share", 0.75 * data.p[index * time + t])}`,
+        }, vocabulary[top]);
+      });
+      grid.append(el("div", { class: "cg-stagename" }, stage), ...row);
+      cells.push(...row);
     });
-    grid.addEventListener("click", (event) => {
-      if (event.target.dataset?.at) focus.click(Number(event.target.dataset.at));
-    });
+    pointAt(grid, focus);
     area = codeArea("code, read by the logit lens", data.signs, data.unknown, focus, ["…"]);
     clear(lens, area.node, lensReadout, grid);
-    lens.rows = rows;
-    lens.cells = cells;
     focus.at = Math.min(focus.at ?? time - 1, time);
     markLens();
   }
 
   function markLens() {
-    if (!area) return;
     area.mark();
     const place = focus.at;
-    for (const cell of lens.cells) cell.classList.toggle("cg-at", Number(cell.dataset.at) === place);
-    const [grid, column] = [lens.lastChild, lens.cells[Math.max(0, place - 1)]];
-    const left = column.offsetLeft - grid.offsetLeft;
+    for (const cell of cells) cell.classList.toggle("cg-at", Number(cell.dataset.at) === place);
+    const left = cells[Math.max(0, place - 1)].offsetLeft - grid.offsetLeft;
     if (left < grid.scrollLeft + 100 || left > grid.scrollLeft + grid.clientWidth - 30) {
-      grid.scrollLeft = left - grid.clientWidth / 2; // a place looked at on the code comes into sight
+      grid.scrollLeft = left - grid.clientWidth / 2; // a place looked at on the code is in sight
     }
     if (!place) {
-      clear(lensReadout, "The first character is given. Hover another to see what each stage would say in its place.");
+      clear(lensReadout, "The first character is given. Hover another to see what each stage ",
+        "would say in its place.");
       return;
     }
-    const real = place < data.ids.length;
-    const row = lens.rows[now];
-    clear(lensReadout, `read after ${data.stages[now].name}, the head would say `, glyph(data.vocabulary[row.top[place - 1]]),
-      ` (${percent(row.p[place - 1])})`, real ? "; it gives " : "", real ? glyph(data.signs[place]) : "", real ? ", which came, " : "",
-      real ? el("b", { class: "cg-came", "data-at": place }, row.came[place - 1].toFixed(4)) : "");
+    const time = data.ids.length;
+    const at = now * time + place - 1;
+    const came = place === time ? [] : ["; it gives ", glyph(data.signs[place]), ", which came, ",
+      el("b", { class: "cg-came", "data-at": place },
+        data.came[now * (time - 1) + place - 1].toFixed(4))];
+    clear(lensReadout, `read after ${stages[now].stage}, the head would say `,
+      glyph(vocabulary[data.top[at]]), ` (${percent(data.p[at])})`, ...came);
   }
 
-  const wire = ask(model, root, (answer) => { data = answer; drawLens(); }, follow);
-  const box = textBox("text", initial.text, initial.limit, (part) => wire.put(part, 250));
-  const numbers = initial.stages.map((one) => [one.name, one.width, one.rank.toFixed(2), one.kept?.toFixed(3) ?? "", one.cka?.toFixed(3) ?? "", ...one.probes.map((value) => value.toFixed(3))]);
+  const wire = ask(model, root, (answer) => {
+    const { top, p, came } = answer;
+    data = {
+      ...answer, top: unpack(top, Uint32Array), p: unpack(p, Float32Array),
+      came: unpack(came, Float32Array),
+    };
+    drawLens();
+  }, follow);
+  const box = textBox("text", model.get("request").text, fixed.limit,
+    (part) => wire.put(part, 250));
   root.append(
-    el("div", { class: "cg-row" }, walk.node, play), said,
-    el("div", { class: "cg-panels" }, el("div", { class: "cg-group" }, map, legend, pointed), charts),
-    dataTable(`all of it in numbers (${initial.characters} characters)`, ["stage", "width", "effective rank", "variance kept", "CKA", ...initial.probes],
-      [...numbers, ["always the commonest", "", "", "", "", ...initial.commonest.map((value) => value.toFixed(3))]]),
-    el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage? (the strip scrolls to the right)"),
+    el("div", { class: "cg-row" }, walk.node, play), about,
+    el("div", { class: "cg-panels" },
+      el("div", { class: "cg-group" }, map.svg, legend, map.readout), charts),
+    numbers(fixed),
+    el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage? ",
+      "(the strip scrolls to the right)"),
     el("fieldset", {}, box.node), lens);
-  wire.receive();
-  root.dataset.ready = "true";
+  wire.begin();
   return () => { clearTimeout(timer); wire.stop(); };
 }
 

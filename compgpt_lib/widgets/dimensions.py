@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from compgpt_lib.generation import fits
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import (
     BACK,
@@ -23,30 +22,47 @@ from compgpt_lib.measures import (
     stage_rows,
     stage_table,
 )
-from compgpt_lib.models import Decoder, is_model
-from compgpt_lib.support import checks
-from compgpt_lib.tokenizer import CharTokenizer
-from compgpt_lib.widgets.view import State, View, floats, from_floats, read, script, sign
+from compgpt_lib.models import Decoder
+from compgpt_lib.support.checks import checked
+from compgpt_lib.widgets.view import COLORS, Answer, Request, View, floats, read, script, signs
 
 _EACH = 60  # characters of each class on the map
+_LEAST, _MOST = 8, 64  # windows of a sample: to fit the probes on, and not to wait for
 _PROBES = ["next", *(f"{k} back" if k else "current" for k in BACK)]
-# Okabe and Ito's colours, and a shape each: told apart without colour as well.
-_MARKS = dict(
-    zip(
-        CLASSES,
-        [
-            ("#0072B2", "o"),
-            ("#E69F00", "s"),
-            ("#D55E00", "^"),
-            ("#CC79A7", "D"),
-            ("#009E73", "P"),
-            ("#56B4E9", "v"),
-            ("#999999", "<"),
-            ("#000000", "X"),
-        ],
-        strict=True,
-    )
-)
+MARKERS = dict(zip(CLASSES, "os^DPv<X", strict=True))  # told apart without colour as well
+
+
+@checked
+def explore_dimensions(
+    model: Decoder, sample: Annotated[str | Tensor, "a long text, or ids (W, T)"], text: str
+) -> View:
+    """Return a live view of the width of a gpt, lc-gpt or cc-gpt, stage by stage.
+
+    Maps, spectra and probes are computed on `sample`: a long text, of which the first 64 windows of
+    context_length characters are taken, or windows (W, T) of ids, as `corpus.windows` gives them;
+    eight or more. The logit lens reads `text`. Raises TypeError for p-gpt, ValueError for what
+    cannot be shown.
+    """
+    return DimensionView(model, _windows(model, sample), text)
+
+
+def _windows(model: Decoder, sample: str | Tensor) -> Tensor:
+    """Return a sample as windows (W, T) of ids."""
+    time = model.config.context_length
+    windows: list[Any] = list(sample) if isinstance(sample, Tensor) and sample.ndim == 2 else []
+    if isinstance(sample, str):
+        starts = range(0, len(sample) - time + 1, time)[:_MOST]
+        windows = [sample[start : start + time] for start in starts]
+    if len(windows) < _LEAST or not 1 <= len(windows[0]) <= time:
+        raise ValueError(
+            f"sample must be a text of {_LEAST} * {time} characters or more, or ids (W, T) with W "
+            f"of {_LEAST} or more and T of {time} or less (context_length), got "
+            f"{len(sample) if isinstance(sample, str) else tuple(sample.shape)}"
+        )
+    try:
+        return torch.stack([model.ids_of(window) for window in windows]).cpu()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"sample: {error}") from None
 
 
 class DimensionView(View):
@@ -54,137 +70,96 @@ class DimensionView(View):
 
     _esm = script("dimensions")
 
+    def __init__(self, model: Decoder, windows: Tensor, text: str) -> None:
+        self._model, self._windows, self._tokenizer = model, windows, model.vocabulary()
+        super().__init__(f"stages of {model.name}", {"text": text})
 
-def explore_dimensions(
-    model: Decoder, tokenizer: CharTokenizer, windows: Tensor, text: str
-) -> View:
-    """Return a live view of the width of a gpt, lc-gpt or cc-gpt, stage by stage.
-
-    `windows` (W, T) of ids, eight or more, are what maps, spectra and probes are computed on; the
-    logit lens reads `text`. Raises TypeError for p-gpt, ValueError for what cannot be shown.
-    """
-    is_model(model)
-    fits(model, tokenizer)
-    checks.of_kind("windows", windows, Tensor, "a torch tensor (W, T) of ids")
-    if windows.ndim != 2 or len(windows) < 8:
-        raise ValueError(
-            f"windows must have shape (W, T) with W of 8 or more, got {tuple(windows.shape)}"
-        )
-    windows = windows.long()
-    logit_lens(model, trace(model, windows[0]))  # refuses p-gpt before anything is computed
-    still = _stages(model, tokenizer, windows)
-
-    def look(state: State) -> dict[str, Any]:
-        reading = read(state, tokenizer, model.config.context_length)
-        lens = {}
-        for name, logits in logit_lens(model, trace(model, reading.ids)).items():
-            p = logits.softmax(-1)
-            top = p.max(-1)
-            came = p[:-1].gather(-1, reading.ids[1:, None])[:, 0]
-            lens[name] = {
-                "top": top.indices.tolist(),
-                "p": floats(top.values),
-                "came": floats(came),
-            }
+    def _look(self, request: Request) -> Answer:
+        reading = read(request, self._tokenizer, self._model.config.context_length)
+        record = trace(self._model, reading["text"])
+        p = torch.stack(list(logit_lens(self._model, record).values())).softmax(-1)  # (S, T, V)
+        top = p.max(-1)
+        came = record.ids[1:, None].expand(len(p), -1, 1)  # (S, T - 1, 1)
         return {
-            **reading.payload(),
-            **still,
-            "lens": [lens[stage["name"]] for stage in still["stages"]],
-            "limit": model.config.context_length,
+            **reading,
+            "ids": record.ids.tolist(),
+            "top": top.indices.numpy().astype("<u4").tobytes(),
+            "p": floats(top.values),
+            "came": floats(p[:, :-1].gather(-1, came)),
         }
 
-    return DimensionView(f"stages of {model.name}", look, _draw, {"text": text})
+    def _fix(self) -> Answer:
+        """Compute maps, spectra and probes."""
+        windows, tokenizer = self._windows, self._tokenizer
+        rows = stage_rows(self._model, windows)
+        streams = [stage.flatten(0, 1) for stage in rows.values()]  # (N, width) each
+        table = stage_table(rows, windows).reset_index().astype(object)
+        *stages, commonest = table.where(table.notna(), None).to_dict("records")  # no nan in JSON
+        for stage, stream in zip(stages, streams, strict=True):
+            stage["spectrum"] = [float(f"{share:.3g}") for share in spectrum(stream)]
+        texts = [tokenizer.decode(window) for window in windows]
+        kinds = np.array([CLASSES.index(k) for text in texts for k in character_classes(text)])
+        places = _some_of_each(kinds)
+        points = []
+        for window, place in zip(*np.divmod(places, windows.shape[1]), strict=True):
+            *before, character = signs(texts[window][max(0, place - 16) : place + 1])
+            points.append({"sign": character, "before": "".join(before)})
+        self._stages, self._commonest, self._kinds = stages, commonest, kinds[places]
+        self._maps = torch.stack([plane[places] for plane in planes(streams)])  # (S, points, 2)
+        return {
+            "stages": stages,
+            "commonest": commonest,
+            "probes": _PROBES,
+            "maps": floats(self._maps),
+            "points": points,
+            "kinds": self._kinds.tolist(),
+            "classes": [{"name": name, "marker": marker} for name, marker in MARKERS.items()],
+            "vocabulary": signs(tokenizer.tokens),
+            "characters": windows.numel(),
+            "limit": self._model.config.context_length,
+        }
+
+    def _draw(self) -> Figure:
+        """Draw the map of every stage, the spectra, and what linear probes find."""
+        count = len(self._stages)
+        figure = Figure(figsize=(11.5, 6.2), layout="constrained")
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.3])[:, 0]
+        grid = above.subplots(1, count, squeeze=False)[0]
+        left, right = below.subplots(1, 2)
+        for index, (axes, stage) in enumerate(zip(grid, self._stages, strict=True)):
+            name, width, shade = stage["stage"], stage["width"], str(0.75 * (1 - index / count))
+            for kind, its_name in enumerate(CLASSES):
+                scatter(axes, self._maps[index].numpy()[self._kinds == kind], its_name)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{name}\nwidth {width:.0f}", fontsize=9)
+            shares = stage["spectrum"]
+            label = f"{name}: {stage['effective rank']:.0f} of {width:.0f}"
+            left.semilogy(np.arange(1, len(shares) + 1), shares, color=shade, label=label)
+            right.plot([stage[name] for name in _PROBES], color=shade, marker=".")
+        left.set(xlabel="principal component", ylabel="share of variance", ylim=(1e-5, 1))
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": 9}
+        left.legend(title="effective rank", title_fontsize=9, **beside)
+        commonest = [self._commonest[name] for name in _PROBES]
+        right.plot(commonest, "--", color=COLORS["chosen"], label=self._commonest["stage"])
+        right.set_xticks(range(len(_PROBES)), _PROBES, fontsize=9)
+        right.set(ylabel="a linear probe is right", ylim=(0, 1))
+        right.legend(fontsize=9)
+        handles = [
+            Line2D([], [], ls="", c=COLORS[name], marker=marker, label=name)
+            for name, marker in MARKERS.items()
+        ]
+        above.legend(handles=handles, ncols=len(CLASSES), loc="outside lower center", fontsize=9)
+        return figure
 
 
-def _stages(model: Decoder, tokenizer: CharTokenizer, windows: Tensor) -> dict[str, Any]:
-    """Return what does not depend on the text: maps, spectra, probes."""
-    rows = stage_rows(model, windows)
-    table = stage_table(rows, windows).to_dict("index")
-    texts = [tokenizer.decode(window) for window in windows]
-    classes = np.array([CLASSES.index(kind) for text in texts for kind in character_classes(text)])
-    chosen = np.sort(
-        np.concatenate(
-            [
-                found[np.linspace(0, len(found) - 1, min(_EACH, len(found))).astype(int)]
-                for kind in range(len(CLASSES))
-                if len(found := (classes == kind).nonzero()[0])
-            ]
-        )
-    )
-    maps = planes([stage.flatten(0, 1) for stage in rows.values()])
-    time = windows.shape[1]
-    stages = []
-    for name, stage in rows.items():
-        row = table[name]
-        shares = spectrum(stage.flatten(0, 1))
-        stages.append(
-            {
-                "name": name,
-                "width": stage.shape[-1],
-                "rank": row["effective rank"],
-                "kept": _or_none(row["variance kept"]),
-                "cka": _or_none(row["cka"]),
-                "probes": [row[name] for name in _PROBES],
-                "spectrum": [float(f"{share:.3g}") for share in shares],
-            }
-        )
-    signs = [[sign(character) for character in text] for text in texts]
-    places = [divmod(int(place), time) for place in chosen]
-    return {
-        "stages": stages,
-        "probes": _PROBES,
-        "commonest": [table["always the commonest"][name] for name in _PROBES],
-        "maps": floats(torch.stack([plane[chosen] for plane in maps])),
-        "points": [
-            {"sign": signs[w][t], "before": "".join(signs[w][max(0, t - 16) : t])}
-            for w, t in places
-        ],
-        "kinds": classes[chosen].tolist(),
-        "class names": list(CLASSES),
-        "vocabulary": [sign(character) for character in tokenizer.tokens],
-        "characters": windows.numel(),
-    }
+def _some_of_each(kinds: np.ndarray) -> np.ndarray:
+    """Return the places of up to `_EACH` characters of every class, evenly spread, in order."""
+    places = [(kinds == kind).nonzero()[0] for kind in np.unique(kinds)]
+    spread = [np.linspace(0, len(of) - 1, min(_EACH, len(of))).astype(int) for of in places]
+    return np.sort(np.concatenate([of[which] for of, which in zip(places, spread, strict=True)]))
 
 
-def _or_none(value: float) -> float | None:
-    """Return a number as JSON can say it."""
-    return None if np.isnan(value) else value
-
-
-def _draw(answer: State) -> Figure:
-    """Draw the map of every stage, the spectra, and what linear probes find."""
-    stages, kinds = answer["stages"], np.array(answer["kinds"])
-    maps = from_floats(answer["maps"], len(stages), len(kinds), 2)
-    figure = Figure(figsize=(11, 5.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.3])[:, 0]
-    for axes, stage, points in zip(
-        above.subplots(1, len(stages), squeeze=False)[0], stages, maps, strict=True
-    ):
-        for kind, name in enumerate(CLASSES):
-            _scatter(axes, points[kinds == kind], name)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_title(f"{stage['name']}\nwidth {stage['width']}", fontsize=8)
-    left, right = below.subplots(1, 2)
-    shades = [str(0.75 * (1 - place / max(1, len(stages) - 1))) for place in range(len(stages))]
-    for shade, stage in zip(shades, stages, strict=True):
-        shares = np.array(stage["spectrum"])
-        label = f"{stage['name']}: effective rank {stage['rank']:.0f} of {stage['width']}"
-        left.semilogy(np.arange(1, len(shares) + 1), shares, color=shade, label=label)
-        right.plot(stage["probes"], color=shade, marker=".")
-    left.set(xlabel="principal component", ylabel="share of variance", ylim=(1e-5, 1))
-    left.legend(fontsize=7)
-    right.plot(answer["commonest"], "--", color="#D55E00", label="always the commonest")
-    right.set_xticks(range(len(_PROBES)), _PROBES, fontsize=8)
-    right.set(ylabel="a linear probe is right", ylim=(0, 1))
-    right.legend(fontsize=8)
-    handles = [Line2D([], [], ls="", c=c, marker=m, label=n) for n, (c, m) in _MARKS.items()]
-    above.legend(handles=handles, ncols=len(CLASSES), loc="outside lower center", fontsize=8)
-    return figure
-
-
-def _scatter(axes: Axes, points: np.ndarray, name: str) -> None:
+def scatter(axes: Axes, points: np.ndarray, name: str) -> None:
     """Draw the points of a class; smaller and without an edge a plus would fall between pixels."""
-    color, marker = _MARKS[name]
-    x, y = points.T
-    axes.scatter(x, y, s=10, c=color, marker=marker, edgecolors=color, linewidths=0.4)
+    color, (x, y) = COLORS[name], points.T
+    axes.scatter(x, y, s=10, c=color, marker=MARKERS[name], edgecolors=color, linewidths=0.4)

@@ -1,13 +1,10 @@
 // The playground: models complete the same prompt side by side, character by character.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, textBox,
+  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, textBox, tint,
 } from "./common.js";
 
-const TINT = "#D55E00";
-
 /** One model's column: its text, which grows, and what is known of the character looked at. */
-function makeColumn(name, initial, given) {
-  const { signs, unknown, vocabulary } = initial;
+function makeColumn(name, { signs, unknown }, vocabulary) {
   const ms = el("span", { class: "cg-ms" });
   const readout = el("div", { class: "cg-readout" });
   const candidates = el("div", { class: "cg-list" });
@@ -22,30 +19,33 @@ function makeColumn(name, initial, given) {
   function mark() {
     area.mark();
     clear(candidates);
-    const at = focus.at ?? given + written.length - 1; // the newest, until one is looked at
-    const one = written[at - given];
-    if (!one) {
+    // The newest, until one is looked at.
+    const at = (focus.at ?? area.cells.length - 1) - signs.length;
+    if (!written[at]) {
       clear(readout, "This character was given.");
       return;
     }
-    const [drawn, p, likeliest] = one;
-    clear(readout, `${at - given} `, glyph(vocabulary[drawn]), " had probability ", el("b", { class: "cg-p" }, p.toFixed(4)));
-    const rows = likeliest.some(([v]) => v === drawn) ? likeliest : [...likeliest, [drawn, p, true]];
-    candidates.append(...rows.map(([v, share, kept]) => el("div", {
-      class: `cg-candidate${v === drawn ? " cg-drawn" : ""}`, "data-token": v, "data-kept": String(kept),
-    }, glyph(vocabulary[v]), el("span", { class: "cg-share", style: `width:${(120 * share).toFixed(1)}px` }),
-    ` ${percent(share)}${kept ? "" : ", cut"}${v === drawn ? ", drawn" : ""}`)));
+    const [drawn, p, ids, shares, kept] = written[at];
+    clear(readout, `${at} `, glyph(vocabulary[drawn]), " had probability ",
+      el("b", { class: "cg-p" }, p.toFixed(4)));
+    const rows = ids.map((id, rank) => [id, shares[rank], rank < kept]);
+    if (!ids.includes(drawn)) rows.push([drawn, p, true]);
+    candidates.append(...rows.map(([id, share, keeps]) => el("div", {
+      class: `cg-candidate${id === drawn ? " cg-drawn" : ""}`, "data-token": id,
+      "data-kept": String(keeps),
+    }, glyph(vocabulary[id]),
+    el("span", { class: "cg-share", style: `width:${(120 * share).toFixed(1)}px` }),
+    ` ${percent(share)}${keeps ? "" : ", cut"}${id === drawn ? ", drawn" : ""}`)));
   }
 
   function grow(run) {
-    run.written.slice(written.length).forEach(([drawn, p]) => {
-      const cell = area.add(vocabulary[drawn]);
-      cell.style.background = `color-mix(in srgb, ${TINT} ${(60 * (1 - p)).toFixed(0)}%, transparent)`;
-    });
-    const grew = run.written.length > written.length;
+    const more = run.written.slice(written.length);
+    for (const [drawn, p] of more) {
+      area.add(vocabulary[drawn]).style.background = tint("improbable", 0.6 * (1 - p));
+    }
     written = run.written;
     ms.textContent = `${run.ms.toFixed(2)} ms a character`;
-    if (grew && !focus.locked) area.node.scrollTop = area.node.scrollHeight;
+    if (more.length && !focus.locked) area.node.scrollTop = area.node.scrollHeight;
     mark();
   }
 
@@ -63,28 +63,48 @@ function makeColumn(name, initial, given) {
   return { node, grow, finish };
 }
 
+const count = ({ runs }) => Math.min(...runs.map(({ written }) => written.length));
+
+/**
+ * Put in front of what was written since what was written before, in the model's own answer: there
+ * every display finds the whole. Say whether it is whole.
+ */
+function complete(answer, before) {
+  if (!answer.from) return true;
+  if (before?.run !== answer.run || count(before) < answer.from) return false;
+  answer.runs.forEach((run, index) => {
+    run.written = [...before.runs[index].written.slice(0, answer.from), ...run.written];
+  });
+  Object.assign(answer, { ...before, ...answer, from: 0 });
+  return true;
+}
+
 function render({ model, el: parent }) {
   const root = rootOf(parent, "playground");
-  let columns = null;
+  const { models, vocabulary, limit } = model.get("fixed");
+  let text = null; // the newest answer that is whole
+  let lacks = false; // a page that was opened while the models write has but what came since
+  let columns = [];
   let timer = null;
   const panels = el("div", { class: "cg-panels" });
   const status = el("span", { class: "cg-status", role: "status" });
 
   /** Whether more is to come: the last run is not over, nor stopped, nor another's by now. */
   function writing() {
-    const { run, stopped, number } = wire.state();
-    const answer = model.get("answer");
-    const over = answer.number >= number && (answer.error || answer.done || answer.run !== run);
-    return Boolean(run) && run !== stopped && wire.live() && !over;
+    const { run, stopped } = wire.state();
+    if (!run || run === stopped || !wire.live()) return false;
+    return wire.waiting() || !(wire.failed() || text?.done || text?.run !== run);
   }
 
   const wire = ask(model, root, (answer) => {
-    if (columns?.run !== answer.run) {
-      const made = answer.runs.map((one) => makeColumn(one.name, answer, answer.signs.length));
-      columns = { run: answer.run, made };
-      clear(panels, ...made.map((column) => column.node));
+    lacks = !complete(answer, text);
+    if (lacks) return;
+    if (text?.run !== answer.run) {
+      columns = models.map((name) => makeColumn(name, answer, vocabulary));
+      clear(panels, ...columns.map((column) => column.node));
     }
-    answer.runs.forEach((one, index) => columns.made[index].grow(one));
+    text = answer;
+    columns.forEach((column, index) => column.grow(answer.runs[index]));
   }, (state) => {
     field.set(state.text);
     temperature.set(state.temperature);
@@ -95,33 +115,38 @@ function render({ model, el: parent }) {
     button.textContent = on ? "Stop" : "Write";
     status.textContent = on ? "writing" : words(state);
     clearTimeout(timer);
-    if (on) timer = setTimeout(goOn);
-    else columns.made.forEach((column) => column.finish());
+    if (on || lacks) timer = setTimeout(goOn);
+    else columns.forEach((column) => column.finish());
   });
 
   function words({ run, stopped }) {
     if (!run) return "hover a character for its probability; click locks, Escape unlocks";
     if (run === stopped) return "stopped";
-    return wire.live() && !model.get("answer").error ? "written" : "";
+    return wire.live() && !wire.failed() ? "written" : "";
   }
 
-  /** Ask for some characters more, unless another display has. */
+  /** Ask for what comes after the characters that are there, unless another display has. */
   function goOn() {
-    if (writing() && !wire.waiting()) wire.put();
+    const { run, stopped } = wire.state();
+    if (!wire.live() || wire.waiting() || wire.failed()) return;
+    if (lacks) wire.put({ have: 0, write: run !== stopped });
+    else if (writing()) wire.put({ have: count(text), write: true });
   }
 
   function start() {
-    const { text, length, temperature: heat, top_p, seed: dice } = wire.state();
+    const { text: prompt, length, temperature: heat, top_p, seed: dice } = wire.state();
     const run = `${Date.now()} ${Math.random()}`; // another than any before, on any page
-    wire.put({ text, length, temperature: heat, top_p, seed: dice, run });
+    const settings = { temperature: heat, top_p, seed: dice };
+    wire.put({ text: prompt, length, ...settings, run, have: 0, write: true });
   }
 
   const button = el("button", {
     class: "cg-go",
     click: () => (writing() ? wire.turn({ stopped: wire.state().run }) : start()),
   });
-  const { text, limit, settings } = model.get("answer");
-  const field = textBox("prompt (Ctrl+Enter writes)", text, limit, wire.turn, true);
+  const first = model.get("request");
+  const field = textBox("prompt (Ctrl+Enter writes)", first.text, limit, (part) => wire.turn(part),
+    true);
   field.node.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -130,21 +155,20 @@ function render({ model, el: parent }) {
   });
   const change = (name) => (value) => wire.turn({ [name]: value });
   const temperature = slider("temperature", {
-    min: 0, max: 2, step: 0.05, value: settings.temperature,
+    min: 0, max: 2, step: 0.05, value: first.temperature,
   }, change("temperature"));
   const nucleus = slider("top-p", {
-    min: 0.05, max: 1, step: 0.05, value: settings.top_p,
+    min: 0.05, max: 1, step: 0.05, value: first.top_p,
   }, change("top_p"));
   const whole = (value) => Math.max(0, Math.round(Number(value) || 0));
   const seed = el("input", {
-    type: "number", min: 0, step: 1, value: settings.seed, "aria-label": "seed",
+    type: "number", min: 0, step: 1, value: first.seed, "aria-label": "seed",
     style: "width:6em", input: () => change("seed")(whole(seed.value)),
   });
   root.prepend(el("fieldset", {}, field.node, el("div", { class: "cg-row" }, temperature.node,
     nucleus.node, el("label", { class: "cg-field" }, "seed", seed), button, status)));
   root.append(panels);
-  wire.receive();
-  root.dataset.ready = "true";
+  wire.begin();
   return () => { clearTimeout(timer); wire.stop(); };
 }
 

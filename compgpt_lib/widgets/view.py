@@ -1,19 +1,17 @@
-"""What the live views share: a question from the browser, an answer from Python, a picture."""
+"""What the live views share: a request from the page, an answer from Python, a still picture."""
 
 from __future__ import annotations
 
 import base64
 import io
+import re
 import threading
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anywidget
-import numpy as np
-import torch
 import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -23,8 +21,14 @@ from compgpt_lib.models import Decoder
 from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
 
-State = Mapping[str, Any]
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+_MODELS = "a model, or a dict from names to models"
+Models = Annotated[Decoder | dict[str, Decoder], _MODELS]
 _HERE = Path(__file__).parent
+_CSS = (_HERE / "views.css").read_text(encoding="utf-8")
+# The one palette: the page has it from the style sheet, a still picture from here.
+COLORS = dict(re.findall(r"--cg-(\w+): (.+);", _CSS.replace("currentColor", "#000000")))
 _IMPORT = 'from "./common.js";'
 
 
@@ -37,56 +41,67 @@ def script(name: str) -> str:
 
 
 class View(anywidget.AnyWidget):
-    """A live view: the browser puts a `request`, `look` computes the `answer`, the browser draws.
+    """A live view: the page puts a `request`, Python an `answer` to it, and the page draws that.
 
-    A view may be displayed more than once: where its controls stand that Python need not know is
-    in `controls`, which it only keeps. Nothing but plain values and bytes passes between the two.
-    What is shown where no kernel runs is the picture that `draw` makes of the answer.
+    What no request changes is in `fixed` and sent once; what went wrong with the newest request is
+    in `error`, and the answer stays. A view may be displayed more than once: where its controls
+    stand that Python need not know is in `controls`, which it only keeps. Nothing but plain values
+    and bytes passes between the two. A view says what it sends in `_look` and `_fix`, and draws in
+    `_draw` what is shown where no kernel runs.
     """
 
+    fixed = traitlets.Dict().tag(sync=True)
     request = traitlets.Dict().tag(sync=True, echo_update=False)
     controls = traitlets.Dict().tag(sync=True, echo_update=False)
     answer = traitlets.Dict().tag(sync=True)
-    _css = (_HERE / "views.css").read_text(encoding="utf-8")
+    error = traitlets.Dict().tag(sync=True)
+    _css = _CSS
     _ipython_display_ = None  # ipywidgets 7 would show itself without the picture
 
-    def __init__(
-        self,
-        name: str,
-        look: Callable[[State], dict[str, Any]],
-        draw: Callable[[State], Figure],
-        first: State,
-    ) -> None:
-        self._name, self._look, self._draw = name, look, draw
+    def __init__(self, name: str, first: Request) -> None:
+        self._name = name
         self._turn = threading.RLock()  # some ipykernels handle widgets beside the cells' thread
-        answer = {**look(first), "number": 0}
-        super().__init__(request={**first, "text": answer["text"], "number": 0}, answer=answer)
+        answer = {**self._look(first), "number": 0}
+        request = {**first, "text": answer["text"], "number": 0}
+        super().__init__(fixed=self._fix(), request=request, answer=answer)
         self.observe(self._reply, "request")
 
+    def _look(self, request: Request) -> Answer:
+        """Compute the answer to a request; raise, with nothing changed, if there is none."""
+        raise NotImplementedError
+
+    def _fix(self) -> Answer:
+        """Return what no request changes; the first was answered before."""
+        raise NotImplementedError
+
+    def _draw(self) -> Figure:
+        """Draw what was answered last."""
+        raise NotImplementedError
+
     def _reply(self, change: Mapping[str, Any]) -> None:
-        asked = change["new"]
-        number = asked.get("number", 0)
+        request = change["new"]
+        number = request.get("number", 0)
         with self._turn:
-            if number < self.answer["number"]:
+            if number < max(self.answer["number"], self.error.get("number", 0)):
                 return  # a newer one was answered while this one waited
             try:
-                found = self._look(asked)
+                self.answer = {**self._look(request), "number": number}
             # Whatever went wrong is said on the page: a cell's output is no place for it any more.
             except Exception as error:
-                said = str(error) if isinstance(error, ValueError | TypeError) else repr(error)
-                found = {**self.answer, "error": said}
-            self.answer = {**found, "number": number}
+                words = str(error) if isinstance(error, ValueError | TypeError) else repr(error)
+                self.error = {"number": number, "words": words}
 
     def __repr__(self) -> str:
         return f"View({self._name})"
 
     def picture(self) -> Figure:
         """Return what the view shows now as a static figure."""
-        return self._draw(self.answer)
+        with self._turn:
+            return self._draw()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        shown = super()._repr_mimebundle_(**kwargs)
-        data, metadata = shown if isinstance(shown, tuple) else (shown or {}, {})
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         with io.BytesIO() as file:
             self.picture().savefig(file, format="png", dpi=80)
             picture = base64.b64encode(file.getvalue()).decode()
@@ -94,78 +109,65 @@ class View(anywidget.AnyWidget):
         return data, {**metadata, "image/png": {"alt": self._name}}
 
 
-def named(models: Any, most: int) -> dict[str, Decoder]:
-    """Return models by name; one model alone goes by its own. Raises for none, or too many."""
-    given = {models.name: models} if isinstance(models, Decoder) else models
-    checks.of_kind("models", given, Mapping, "a model, or a dict from names to models")
-    for name, model in given.items():
-        checks.of_kind("models", model, Decoder, "a model, or a dict from names to models")
-        checks.of_kind("models", name, str, "a dict from names to models")
-    if not 1 <= len(given) <= most:
-        raise ValueError(f"models must be 1 to {most}, got {len(given)}")
-    return dict(given)
+def named(models: Decoder | dict[str, Decoder], most: int) -> dict[str, Decoder]:
+    """Return models by name; one model alone goes by its own.
+
+    Raises ValueError for none, too many, or models of different vocabularies.
+    """
+    by_name = {models.name: models} if isinstance(models, Decoder) else models
+    for name, model in by_name.items():
+        checks.require_kind("models", name, str, _MODELS)
+        checks.require_kind("models", model, Decoder, _MODELS)
+    if not 1 <= len(by_name) <= most:
+        raise ValueError(f"models must be 1 to {most}, got {len(by_name)}")
+    first, *others = by_name
+    for name in others:
+        if by_name[name].vocabulary() != by_name[first].vocabulary():
+            raise ValueError(
+                f"models must have the same vocabulary, but those of {first!r} and {name!r} "
+                "differ: train both on one corpus, or look at each by itself"
+            )
+    return dict(by_name)
 
 
 def sign(character: str) -> str:
     """Return a character so that it can be seen, and never joins its neighbours."""
-    shown = visible(character)
-    return f"◌{shown}" if unicodedata.category(character).startswith("M") else shown
+    alone = visible(character)
+    return f"◌{alone}" if unicodedata.category(character).startswith("M") else alone
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A text as a model reads it."""
-
-    text: str
-    ids: Tensor
-    notice: str
-    unknown: list[int]
-
-    def payload(self) -> dict[str, Any]:
-        """Return what the browser needs of it: signs, ids, notice, unknown characters."""
-        return {
-            "text": self.text,
-            "signs": [sign(character) for character in self.text],
-            "ids": self.ids.tolist(),
-            "notice": self.notice,
-            "unknown": self.unknown,
-        }
+def signs(text: str | list[str]) -> list[str]:
+    """Return each character of a text so that it can be seen."""
+    return [sign(character) for character in text]
 
 
-def read(state: State, tokenizer: CharTokenizer, limit: int, end: bool = False) -> Reading:
-    """Return the text that was asked for and a notice of what was left out.
+def read(request: Request, tokenizer: CharTokenizer, limit: int, end: bool = False) -> Answer:
+    """Return the text of a request as a model reads it, its signs, and what to say about it.
 
     Of more than `limit` characters the first are taken, or the last, if its `end` is what counts.
     """
-    text = state.get("text", "")
-    checks.of_kind("text", text, str, "a text")
+    text = request.get("text", "")
+    checks.require_kind("text", text, str, "a text")
     if not text:
         raise ValueError("text must have at least one character: type something")
-    length = max(len(text), int(state.get("length", 0)))
+    length = max(len(text), int(request.get("length", 0)))
     text = text.encode("utf-8", "replace").decode().replace("\r\n", "\n")
     text = text[-limit:] if end else text[:limit]
+    known = set(tokenizer.tokens)
+    unknown = [place for place, character in enumerate(text) if character not in known]
     notices = []
     if length > limit:
         notices.append(
             f"{length:,} characters were given; a model sees {limit} at a time: the "
             f"{'last' if end else 'first'} {len(text)} are shown"
         )
-    known = set(tokenizer.tokens)
-    unknown = [place for place, character in enumerate(text) if character not in known]
     if unknown:
         notices.append(
-            f"{len(unknown)} of them not in the vocabulary (framed), read as "
-            f"{tokenizer.unknown or 'nothing'}"
+            f"framed characters are not in the vocabulary: a model reads {tokenizer.unknown} there"
         )
-    ids = torch.from_numpy(tokenizer.encode(text).astype("int64"))
-    return Reading(text, ids, "; ".join(notices), unknown)
+    return {"text": text, "signs": signs(text), "unknown": unknown, "notice": "; ".join(notices)}
 
 
 def floats(values: Tensor) -> bytes:
     """Return numbers as little-endian float32, row by row."""
     return values.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes()
-
-
-def from_floats(content: bytes, *shape: int) -> np.ndarray:
-    """Return what `floats` packed, in a shape."""
-    return np.frombuffer(content, dtype="<f4").reshape(*shape)

@@ -42,7 +42,7 @@ MUTANTS = {
             {
                 "encode": "from compgpt_lib.tokenizer import CharTokenizer\n\n\n"
                 "def encode(text, characters):\n"
-                '    return CharTokenizer("".join(characters)).encode(text)'
+                '    return CharTokenizer("".join(characters)).encode_array(text)'
             },
             26,
         ),

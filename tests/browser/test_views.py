@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from live import PATIENCE
 from playwright.sync_api import Error
 
 from compgpt_lib import measures
-from compgpt_lib.generation import complete, draws
+from compgpt_lib.generation import Sampling, complete, generate
 from compgpt_lib.introspection import trace
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import explore_dimensions
@@ -22,25 +21,17 @@ LIBRARY = Path(__file__).resolve().parents[2] / "compgpt_lib"
 TEXT = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
 LONG = (LIBRARY / "corpus.py").read_text()[: 8 * 128]
 SETUP = f"""
-import torch
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import explore_attention, explore_branches, explore_dimensions, playground
 
 models = {{name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "cc-gpt")}}
-tokenizer = models["gpt"][1]
 text = {TEXT!r}
-windows = torch.from_numpy(tokenizer.encode({LONG!r}).astype("int64")).view(8, 128)
+sample = {LONG!r}
 """
 HOSTILE = (
     "<script>document.body.dataset.hacked = 1; alert(1)</script><img src=x onerror=alert(2)>\n"
     "</textarea>\"'` \u202e\u05d0\u05d1 e\u0301 \U0001f600"
 )
-
-
-def shipped(name, text=TEXT):
-    model, tokenizer = load_pretrained(name)
-    ids = torch.from_numpy(tokenizer.encode(text).astype("int64"))
-    return model, tokenizer, ids
 
 
 def number(locator) -> float:
@@ -67,7 +58,7 @@ def checked(notebook, view) -> None:
     assert view.locator(".cg-error").is_hidden()
     elsewhere = [
         url
-        for url in notebook.asked
+        for url in notebook.requests
         if not re.match(r"(https?|ws)://127\.0\.0\.1|data:|blob:", url)
     ]
     assert elsewhere == []
@@ -77,17 +68,17 @@ def test_attention(open_notebook):
     notebook = open_notebook(
         "attention",
         SETUP,
-        "explore_attention({name: models[name][0] for name in ('gpt', 'lc-gpt')}, tokenizer, text)",
+        "explore_attention({name: models[name] for name in ('gpt', 'lc-gpt')}, text)",
     )
     view = notebook.view("attention explorer")
-    seen = {name: trace(*shipped(name)[::2]) for name in ("gpt", "lc-gpt")}
+    records = {name: trace(load_pretrained(name), TEXT) for name in ("gpt", "lc-gpt")}
 
     def weights_are(block, head, name, row):
-        shown = view.locator(f'[data-model="{name}"] .cg-weight')
-        assert int(shown.get_attribute("data-row")) == row
-        column = int(shown.get_attribute("data-column"))
-        wanted = float(seen[name].attention[block][head, row, column])
-        assert number(shown) == pytest.approx(wanted, abs=1e-4)
+        weight = view.locator(f'[data-model="{name}"] .cg-weight')
+        assert int(weight.get_attribute("data-row")) == row
+        column = int(weight.get_attribute("data-column"))
+        wanted = float(records[name].attention[block][head, row, column])
+        assert number(weight) == pytest.approx(wanted, abs=1e-4)
         return column
 
     look(view, 30)
@@ -96,12 +87,12 @@ def test_attention(open_notebook):
     assert view.locator(".cg-lines path").count() > 0
 
     # A click on a small map enlarges it; its name and score are the library's.
-    scores = measures.head_patterns(seen["gpt"], TEXT)
+    scores = measures.head_patterns(records["gpt"])
     thumb = view.locator('[data-model="gpt"] [data-head="blocks.3 0"]')
-    said = thumb.get_attribute("aria-label")
+    label = thumb.get_attribute("aria-label")
     thumb.click()
     assert thumb.get_attribute("aria-pressed") == "true"
-    if score := re.search(r": (.*) (\d\.\d\d)$", said):
+    if score := re.search(r": (.*) (\d\.\d\d)$", label):
         assert float(score[2]) == round(scores.loc[("blocks.3", 0), score[1]], 2)
     weights_are("blocks.3", 0, "gpt", 30)
 
@@ -151,7 +142,7 @@ def test_attention(open_notebook):
     other = "for i in range(10):\n    print(i)\n"
     view.locator("textarea").fill(other)
     notebook.settled(view)
-    seen = {name: trace(*shipped(name, other)[::2]) for name in ("gpt", "lc-gpt")}
+    records |= {name: trace(load_pretrained(name), other) for name in ("gpt", "lc-gpt")}
     look(view, 12)
     weights_are("blocks.3", 0, "gpt", 12)
     notebook.keep("attention")
@@ -159,12 +150,13 @@ def test_attention(open_notebook):
 
 
 def test_branches(open_notebook):
-    notebook = open_notebook("branches", SETUP, "explore_branches(*models['p-gpt'], text)")
+    notebook = open_notebook("branches", SETUP, "explore_branches(models['p-gpt'], text)")
     view = notebook.view("branch explorer")
-    model, tokenizer, ids = shipped("p-gpt")
-    seen = trace(model, ids)
+    model = load_pretrained("p-gpt")
+    record = trace(model, TEXT)
+    ids = record.ids
     w = float(model.w.detach())
-    parts = measures.contributions(model, seen)
+    parts = measures.contributions(model, record)
     bias = model.head.bias.detach()
 
     at = 30
@@ -174,23 +166,23 @@ def test_branches(open_notebook):
         for name in ("logit", "part-first", "part-second", "part-bias")
     )
     came = int(ids[at])
-    assert logit == pytest.approx(float(seen.logits[at - 1, came]), abs=2e-3)
+    assert logit == pytest.approx(float(record.logits[at - 1, came]), abs=2e-3)
     assert first == pytest.approx(w * float(parts["first"][at - 1, came]), abs=2e-3)
     assert first + second + constant == pytest.approx(logit, abs=3e-3)
-    push = measures.pushes(model, seen)
+    push = measures.pushes(model, record)
     winner = "first" if push["first"][at - 1] > push["second"][at - 1] else "second"
     assert cell(view, at).get_attribute("data-decided") == winner
 
     # The table by class is the library's.
-    table = measures.branch_table(model, seen, TEXT)
-    shown = view.locator(".cg-table tbody tr").all_inner_texts()
-    assert len(shown) == len(table)
-    for line in shown:
+    table = measures.branch_table(model, record)
+    rows = view.locator(".cg-table tbody tr").all_inner_texts()
+    assert len(rows) == len(table)
+    for line in rows:
         name, count, both, *_ = line.split("\t")
         assert int(count) == table.loc[name, "characters"]
         assert float(both) == pytest.approx(table.loc[name, "both"], abs=1e-3)
 
-    def loss_at(weight, of=seen):
+    def loss_at(weight, of=record):
         pieces = measures.contributions(model, of)
         logits = weight * pieces["first"] + (1 - weight) * pieces["second"] + bias
         return float(measures.losses(logits, ids).mean())
@@ -227,7 +219,7 @@ def test_branches(open_notebook):
     token = int(other.get_attribute("data-token"))
     other.click()
     place = int(view.locator(".cg-at").first.get_attribute("data-at"))
-    wanted = float(seen.logits[place - 1, token])
+    wanted = float(record.logits[place - 1, token])
     assert number(view.locator(".cg-logit")) == pytest.approx(wanted, abs=2e-3)
     notebook.keep("branches")
     checked(notebook, view)
@@ -238,21 +230,21 @@ def test_dimensions(open_notebook, name):
     notebook = open_notebook(
         f"dimensions_{name}",
         SETUP,
-        f"explore_dimensions(models[{name!r}][0], tokenizer, windows, text)",
+        f"explore_dimensions(models[{name!r}], sample, text)",
     )
     view = notebook.view("dimension explorer")
-    model, tokenizer, ids = shipped(name)
-    windows = torch.from_numpy(tokenizer.encode(LONG).astype("int64")).view(8, 128)
-    stages = measures.stage_rows(model, windows)
-    lens = measures.logit_lens(model, trace(model, ids))
+    model = load_pretrained(name)
+    record = trace(model, TEXT)
+    ids, lens = record.ids, measures.logit_lens(model, record)
+    stages = measures.stage_rows(model, model.tokenizer.encode(LONG).view(8, 128))
     look(view, 30)
     slider = view.get_by_label("stage", exact=True)
     slider.focus()
     places = set()
     for index, (stage, rows) in enumerate(stages.items()):
-        shown = view.locator(".cg-stage")
-        assert shown.locator("b").first.text_content() == stage
-        assert f"width {rows.shape[-1]}" in shown.text_content()
+        about = view.locator(".cg-stage")
+        assert about.locator("b").first.text_content() == stage
+        assert f"width {rows.shape[-1]}" in about.text_content()
         rank = measures.effective_rank(rows.flatten(0, 1))
         assert number(view.locator(".cg-rank")) == pytest.approx(rank, abs=0.01)
         p = float(lens[stage][29].softmax(-1)[ids[30]])
@@ -266,12 +258,12 @@ def test_dimensions(open_notebook, name):
     # The arrow keys walk over the points of the map, as the pointer does.
     plot = view.get_by_label("characters on the first two principal components")
     plot.focus()
-    said = []
+    spoken = []
     for _ in range(3):
         notebook.page.keyboard.press("ArrowRight")
-        said.append(plot.get_attribute("aria-valuetext"))
-    points = explore_dimensions(model, tokenizer, windows, TEXT).answer["points"][:3]
-    assert [line.split(" (")[0] for line in said] == [point["sign"] for point in points]
+        spoken.append(plot.get_attribute("aria-valuetext"))
+    points = explore_dimensions(model, LONG, TEXT).fixed["points"][:3]
+    assert [line.split(" (")[0] for line in spoken] == [point["sign"] for point in points]
     assert view.locator(".cg-chosen").get_attribute("data-point") == "2"
     letter = view.locator('[data-kind="0"]')
     letter.click()
@@ -283,10 +275,7 @@ def test_dimensions(open_notebook, name):
 
 
 def test_playground(open_notebook):
-    ask = (
-        "playground({name: models[name][0] for name in models}, tokenizer, 'import ', max_new=300)"
-    )
-    notebook = open_notebook("playground", SETUP, ask)
+    notebook = open_notebook("playground", SETUP, "playground(models, 'import ', max_new=300)")
     view = notebook.view("playground")
     page = notebook.page
     names = ["gpt", "p-gpt", "lc-gpt", "cc-gpt"]
@@ -296,21 +285,19 @@ def test_playground(open_notebook):
         return "".join(cells)
 
     def wanted(name, prompt, **settings):
-        model, tokenizer, _ = shipped(name)
-        written = complete(model, tokenizer, prompt, 300, **settings)
+        written = complete(load_pretrained(name), prompt, 300, **settings)
         return "".join(sign(character) for character in prompt + written)
 
     # What is there before anything is asked is the library's, and the hover tells its numbers.
     settings = {"temperature": 0.7, "top_p": 0.95, "seed": 0}
     for name in names:
         assert text_of(name) == wanted(name, "import ", **settings)
-    model, tokenizer, ids = shipped("lc-gpt", "import ")
-    seen = list(draws(model, ids, 300, **settings))
+    steps = list(generate(load_pretrained("lc-gpt"), "import ", Sampling(300, **settings)))
     panel = view.locator('[data-model="lc-gpt"]')
     for place in (3, 40):
-        drawn, logits = seen[place]
+        drawn, logits = steps[place]
         p = (logits / 0.7).softmax(-1)
-        panel.locator(f'[data-at="{len(ids) + place}"]').hover()
+        panel.locator(f'[data-at="{len("import ") + place}"]').hover()
         assert number(panel.locator(".cg-p")) == pytest.approx(float(p[drawn]), abs=1e-4)
         best = int(panel.locator("[data-token]").first.get_attribute("data-token"))
         assert best == int(p.argmax())
@@ -358,11 +345,11 @@ def test_playground(open_notebook):
 
 CHAPTERS = {
     "02": ["attention explorer"],
-    "03": ["playground"],
-    "04": ["branch explorer"],
-    "05": ["dimension explorer"],
-    "06": ["attention explorer", "dimension explorer"],
-    "07": ["attention explorer", "playground"],
+    "04": ["playground"],
+    "05": ["branch explorer"],
+    "06": ["dimension explorer"],
+    "07": ["attention explorer", "dimension explorer"],
+    "08": ["attention explorer", "playground"],
 }
 
 
@@ -375,11 +362,11 @@ def test_in_their_chapters(open_notebook, chapter):
         text = view.locator("textarea").input_value()
         if name == "attention explorer":
             panel = view.locator("[data-model]").first
-            model, _, ids = shipped(panel.get_attribute("data-model"), text)
+            model = load_pretrained(panel.get_attribute("data-model"))
             look(view, 50)
             weight = panel.locator(".cg-weight")
             place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
-            wanted = next(iter(trace(model, ids).attention.values()))[0][*place]
+            wanted = next(iter(trace(model, text).attention.values()))[0][*place]
             assert place[0] == 50 and number(weight) == pytest.approx(float(wanted), abs=1e-4)
             if chapter == "02":  # the README's picture
                 notebook.page.set_viewport_size({"width": 1300, "height": 1600})
@@ -387,17 +374,17 @@ def test_in_their_chapters(open_notebook, chapter):
                 look(view, len(text) - 3)
                 view.screenshot(path=notebook.kept() / "explorer.png")
         elif name == "branch explorer":
-            model, _, ids = shipped("p-gpt", text)
             look(view, 30)
-            wanted = trace(model, ids).logits[29, ids[30]]
+            record = trace(load_pretrained("p-gpt"), text)
+            wanted = record.logits[29, record.ids[30]]
             assert number(view.locator(".cg-logit")) == pytest.approx(float(wanted), abs=2e-3)
         elif name == "dimension explorer":
-            model, _, ids = shipped("lc-gpt" if chapter == "05" else "cc-gpt", text)
+            record = trace(load_pretrained("lc-gpt" if chapter == "06" else "cc-gpt"), text)
             slider = view.get_by_label("stage", exact=True)
             slider.focus()
             notebook.page.keyboard.press("End")
             look(view, 30)
-            wanted = trace(model, ids).logits[29].softmax(-1)[ids[30]]
+            wanted = record.logits[29].softmax(-1)[record.ids[30]]
             assert number(view.locator(".cg-came")) == pytest.approx(float(wanted), abs=1e-3)
         else:
             panel = view.locator("[data-model]").first
@@ -414,12 +401,11 @@ def test_in_their_chapters(open_notebook, chapter):
 
 
 def test_tab_offers_what_the_model_would_write(open_notebook):
-    ask = "complete_with_tab(*models['gpt'])"
+    ask = "complete_with_tab(models['gpt'])"
     setup = SETUP + "from compgpt_lib.widgets.completer import complete_with_tab\n"
     notebook = open_notebook("tab", setup, ask, "1 + 1", "")
     page = notebook.page
     page.locator(".jp-OutputArea-output", has_text="TabCompleter(gpt").wait_for(timeout=PATIENCE)
-    model, tokenizer, _ = shipped("gpt")
     page.locator(".jp-CodeCell .cm-content").last.click()
     page.keyboard.type("import numpy as np")
     page.keyboard.press("Enter")
@@ -434,7 +420,8 @@ def test_tab_offers_what_the_model_would_write(open_notebook):
     page.wait_for_timeout(300)
     notebook.keep("tab")
     cells = [setup.strip(), ask, "1 + 1", "import numpy as np\nvalues = np.ar"]
-    first = complete(model, tokenizer, "\n\n".join(cells)[-88:], 40, temperature=0, stop="\n")
+    before = "\n\n".join(cells)[-88:]
+    first = complete(load_pretrained("gpt"), before, 40, temperature=0, stop="\n")
     items = listed.all_inner_texts()
     assert any(f"ar{first.rstrip()}" in item and "gpt" in item.split() for item in items), items
     assert any("argmax" in item.split() for item in items)  # IPython's own
@@ -445,10 +432,10 @@ def test_tab_offers_what_the_model_would_write(open_notebook):
 
 
 VIEWS = {
-    "attention explorer": "explore_attention(models['gpt'][0], tokenizer, text)",
-    "branch explorer": "explore_branches(*models['p-gpt'], text)",
-    "dimension explorer": "explore_dimensions(models['lc-gpt'][0], tokenizer, windows, text)",
-    "playground": "playground({name: pair[0] for name, pair in models.items()}, tokenizer, text)",
+    "attention explorer": "explore_attention(models['gpt'], text)",
+    "branch explorer": "explore_branches(models['p-gpt'], text)",
+    "dimension explorer": "explore_dimensions(models['lc-gpt'], sample, text)",
+    "playground": "playground(models, text)",
 }
 
 
@@ -487,17 +474,17 @@ def test_views_survive_a_restart(open_notebook):
     assert branches.locator(".cg-loss").text_content() == loss
 
     # The pointer, the lock, the arrow keys, sliders that only draw, and tables.
-    said = set()
+    words = set()
     for at in (20, 30):
         look(branches, at)
-        said.add(branches.locator(".cg-readout").nth(1).text_content())
+        words.add(branches.locator(".cg-readout").nth(1).text_content())
     cell(branches, 30).click()
     cell(branches, 20).hover()
     assert "cg-locked" in cell(branches, 30).get_attribute("class")
     branches.locator(".cg-code").first.focus()
     page.keyboard.press("ArrowRight")
-    said.add(branches.locator(".cg-readout").nth(1).text_content())
-    assert len(said) == 3
+    words.add(branches.locator(".cg-readout").nth(1).text_content())
+    assert len(words) == 3
     branches.get_by_label("w (the first branch's weight)").focus()
     page.keyboard.press("Home")
     assert branches.locator(".cg-loss").text_content() != loss
@@ -527,8 +514,8 @@ def test_views_survive_a_restart(open_notebook):
 # Not a cell that runs: some ipykernels answer views beside it.
 SLOWED = """
 import time
-view = explore_branches(*models["p-gpt"], text)
-view._look = lambda state, look=view._look: time.sleep(seconds) or look(state)
+view = explore_branches(models["p-gpt"], text)
+view._look = lambda request, look=view._look: time.sleep(seconds) or look(request)
 seconds = 12
 view
 """
@@ -536,8 +523,7 @@ view
 
 def test_views_survive_a_restart_while_python_is_busy(open_notebook):
     """A view that waits and a playground that writes, cut off in the middle."""
-    models = "{name: pair[0] for name, pair in models.items()}"
-    writes = f"playground({models}, tokenizer, text, max_new=1000)"
+    writes = "playground(models, text, max_new=1000)"
     notebook = open_notebook("cut", SETUP, SLOWED, writes, "")
     page = notebook.page
     notebook.view("playground")
@@ -596,13 +582,13 @@ def test_two_displays_of_one_view_agree(open_notebook):
 
     def both(name):
         notebook.view(name)
-        found = page.locator(f'.cg-view[aria-label="{name}"][data-ready]')
-        found.nth(1).wait_for(timeout=PATIENCE)
-        found.first.scroll_into_view_if_needed()
-        return found.first, found.nth(1)
+        displays = page.locator(f'.cg-view[aria-label="{name}"][data-ready]')
+        displays.nth(1).wait_for(timeout=PATIENCE)
+        displays.first.scroll_into_view_if_needed()
+        return displays.first, displays.nth(1)
 
     def agree(*displays, least=3):
-        first, second = page.evaluate(STATE, [shown.element_handle() for shown in displays])
+        first, second = page.evaluate(STATE, [display.element_handle() for display in displays])
         assert first == second and len(first) >= least
         return first
 
@@ -671,11 +657,11 @@ def test_two_displays_of_one_view_agree(open_notebook):
     page.keyboard.press("ArrowRight")
     agree(one, other)
     one.get_by_role("button", name="play").click()
-    seen = set()
+    stages = set()
     for _ in range(8):
         page.wait_for_timeout(450)
-        seen.add(agree(one, other)[0])
-    assert len(seen) in (3, 4, 5)  # every 1.2 seconds, not twice
+        stages.add(agree(one, other)[0])
+    assert len(stages) in (3, 4, 5)  # every 1.2 seconds, not twice
     other.get_by_role("button", name="pause").click()
     stood = agree(one, other)
     page.wait_for_timeout(1500)
@@ -772,23 +758,23 @@ from compgpt_lib.widgets import explore_attention
 text = ("def f(x):\\n    return [x, x]\\n" * 20)[:256]
 tokenizer = CharTokenizer.from_text(text)
 config = ModelConfig.preset("laptop", vocab_size=len(tokenizer), context_length=256)
-model = build("gpt", config).eval()
+model = build("gpt", config, tokenizer=tokenizer)
 """
 
 
 def test_first_paint_and_hover_without_a_kernel(open_notebook):
     """256 characters, all heads of four blocks: hover asks nobody; how soon they are drawn."""
     busy = "time.sleep(12)"
-    notebook = open_notebook("paint", BIG, "explore_attention(model, tokenizer, text)", busy)
+    notebook = open_notebook("paint", BIG, "explore_attention(model, text)", busy)
     view = notebook.view("attention explorer")
     assert view.locator(".cg-code .cg-char").count() == 256
     prompt = notebook.page.locator(".jp-CodeCell .jp-InputPrompt").last
     readout = view.locator(".cg-readout").first
-    said = set()
+    words = set()
     for at in (40, 90, 200):
         look(view, at)
-        said.add(readout.text_content())
-    assert len(said) == 3
+        words.add(readout.text_content())
+    assert len(words) == 3
     assert prompt.text_content() == "[*]:"  # the kernel was busy all the while
     notebook.page.wait_for_function(
         "[...document.querySelectorAll('.jp-InputPrompt')].every(p => p.textContent !== '[*]:')",

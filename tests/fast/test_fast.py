@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import some_ids, tiny_model
+from conftest import some_ids, tiny_model, written
 from torch import nn
 from torch.testing import assert_close
 
-from compgpt_lib.fast import branches, dropout, rows
+from compgpt_lib.fast import branches, rows
 from compgpt_lib.fast.dropout import Dropout, kept
 from compgpt_lib.fast.loss import linear_cross_entropy
-from compgpt_lib.generation import generate
-from compgpt_lib.models import build
 
 
 @pytest.fixture
@@ -113,81 +111,17 @@ def test_a_models_loss_is_that_of_its_forward(name, bf16):
         assert_close(model.loss(ids, targets), model(ids, targets)[1])
 
 
-def branches_and_inputs(d=64, batch=8, time=2048):
-    torch.manual_seed(0)
-    shape = dict(context_length=time, d_model=d, n_layers=4)
-    model = tiny_model("p-gpt", **shape, dropout=0.0)
-    inputs = [torch.randn(batch, time, d, requires_grad=True) for _ in range(2)]
-    return model, inputs
-
-
-def test_threads_compute_what_turns_compute(two_threads):
-    model, inputs = branches_and_inputs(d=16, batch=2, time=64)
-    results = []
-    for run in (branches.in_turn, branches.in_threads):
-        model.zero_grad()
-        for x in inputs:
-            x.grad = None
-        outputs = run(model._blocks(), inputs, None)
-        sum(out.square().sum() for out in outputs).backward()
-        weights = [weight.grad.clone() for weight in model.branches.parameters()]
-        results.append([*outputs, *(x.grad for x in inputs), *weights])
-    for a, b in zip(*results, strict=True):
-        assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert torch.get_num_threads() == 2
-
-
-def test_threads_keep_dropout_and_precision_as_they_are(two_threads):
-    model = tiny_model("p-gpt", dropout=0.3).train()
-    inputs = [torch.randn(2, 16, 16, requires_grad=True) for _ in range(2)]
-
-    def run(seed):
-        torch.manual_seed(seed)
-        with torch.autocast("cpu", torch.bfloat16):
-            return branches.in_threads(model._blocks(), inputs, None)
-
-    first = run(0)
-    for _ in range(5):  # whichever thread is first
-        assert all(torch.equal(a, b) for a, b in zip(run(0), first, strict=True))
-    assert not torch.equal(run(1)[0], first[0])
-    same = branches.in_threads([model._blocks()[0]] * 2, [inputs[0]] * 2, None)
-    assert not torch.equal(*same)  # each branch has random numbers of its own
-    assert not hasattr(dropout.own, "generator")  # nor is this thread touched
-
-
-def test_an_error_in_a_thread_is_raised(two_threads):
-    model = tiny_model("p-gpt")
-    with pytest.raises(RuntimeError):
-        branches.in_threads(model._blocks(), [torch.randn(1, 4, 7, requires_grad=True)] * 2, None)
-    assert torch.get_num_threads() == 2
-
-
-def test_the_way_that_fits_is_taken(two_threads, monkeypatch):
-    taken = []
-    monkeypatch.setattr(branches, "in_threads", lambda *_: taken.append("threads"))
-    monkeypatch.setattr(branches, "in_turn", lambda *_: taken.append("turn"))
-    large, small = torch.empty(64, 128, 128), torch.empty(2, 16, 16)
-    branches.fitting([[], []], [large.requires_grad_()] * 2, None)
-    branches.fitting([[], []], [large.detach()] * 2, None)  # evaluation
-    branches.fitting([[], []], [small.requires_grad_()] * 2, None)
-    branches.fitting([[]], [large], None)  # one branch
-    torch.set_num_threads(1)
-    branches.fitting([[], []], [large] * 2, None)
-    assert taken == ["threads", "turn", "turn", "turn", "turn"]
-
-
 @pytest.mark.parametrize("time", [1, 5])
 def test_side_by_side_computes_what_turns_compute(time):
     model = tiny_model("p-gpt")
     for index, parameter in enumerate(model.parameters()):  # no weight of LayerNorm at 0 or 1
         generator = torch.Generator().manual_seed(index)
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
-    inputs = [torch.randn(3, time, 16) for _ in range(2)]
+    x = torch.randn(3, time, 32)
+    quick = branches.side_by_side(model.for_evaluation(), model.branches)
+    assert quick.decode.__name__ == "decode" and "decode" not in model.__dict__
     with torch.no_grad():
-        wanted = branches.in_turn(model._blocks(), inputs, None)
-        found = branches.SideBySide(model._blocks())(model._blocks(), inputs, None)
-    for a, b in zip(found, wanted, strict=True):
-        assert_close(a, b)
+        assert_close(quick.decode(x, None), model.decode(x, None))
 
 
 @pytest.mark.parametrize("outputs", [(6, 400), (7, 401)])
@@ -218,39 +152,20 @@ def test_the_quick_copy_writes_the_same(name, two_threads, monkeypatch):
     monkeypatch.setattr(rows._SharedOut, "LEAST", 0)
     model = tiny_model(name)
     before = copy.deepcopy(model.state_dict())
-    drawn = [
-        list(generate(model, some_ids(1)[0, :5], 40, seed=0, cache=cache))
-        for cache in (True, False)
-    ]
+    drawn = [written(model, some_ids(1)[0, :5], 40, seed=0, cache=cache) for cache in (True, False)]
     assert drawn[0] == drawn[1]
     assert_close(model.state_dict(), before, rtol=0, atol=0)
     if name == "p-gpt":
-        assert model.run is branches.fitting
         alone = model.only("first")
-        assert list(generate(alone, some_ids(1)[0, :5], 40, seed=0)) == list(
-            generate(alone, some_ids(1)[0, :5], 40, seed=0, cache=False)
-        )
+        prompt = some_ids(1)[0, :5]
+        assert written(alone, prompt, 40, seed=0) == written(alone, prompt, 40, False, seed=0)
 
 
 def test_training_after_generation_is_seen_by_the_next(two_threads):
     model = tiny_model("p-gpt")
     prompt = some_ids(1)[0, :5]
-    first = list(generate(model, prompt, 8, temperature=0))
+    first = written(model, prompt, 8, temperature=0)
     for weight in model.parameters():
         weight.data = torch.randn_like(weight)
-    again = list(generate(model, prompt, 8, temperature=0))
-    assert again == list(generate(model, prompt, 8, temperature=0, cache=False)) != first
-
-
-def test_p_gpt_trains_in_threads_as_in_turn(two_threads):
-    from conftest import tiny
-
-    ids = some_ids(16, 512)
-    gradients = []
-    for run in (branches.fitting, branches.in_turn):
-        model = build("p-gpt", tiny(context_length=512, d_model=128)).train()
-        model.run = run
-        model.loss(ids, ids).backward()
-        gradients.append([weight.grad for weight in model.parameters()])
-    for a, b in zip(*gradients, strict=True):
-        assert (a - b).norm() <= 1e-3 * b.norm() + 1e-7
+    again = written(model, prompt, 8, temperature=0)
+    assert again == written(model, prompt, 8, temperature=0, cache=False) != first

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import LIBRARY, short_run, some_ids, tiny, tiny_model
+from conftest import LIBRARY, short_run, some_ids, tiny, tiny_model, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training import fresh, same
@@ -19,7 +19,6 @@ from torch.testing import assert_close
 from compgpt_lib import models, runs
 from compgpt_lib.evaluation import flops_per_character, step_seconds
 from compgpt_lib.fast.dropout import Dropout
-from compgpt_lib.generation import generate
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import head_patterns, logit_lens
 from compgpt_lib.runs import CHECKPOINT, run_folder
@@ -232,8 +231,8 @@ def test_tied_weights_train_save_load_resume_and_count_once(corpus, tmp_path, wh
     assert again.model.parameter_count() == count
 
 
-def written(model, ids, cached):
-    return list(generate(model, ids, 10, temperature=0, cache=cached))
+def greedy(model, ids, cached):
+    return written(model, ids, 10, cached, temperature=0)
 
 
 def test_a_block_used_twice_has_two_places_in_the_cache():
@@ -249,7 +248,7 @@ def test_a_block_used_twice_has_two_places_in_the_cache():
     several.head.weight.data *= 5
     for model in (Twice(tiny()).eval(), several):
         ids = some_ids(1)[0, :5]
-        assert written(model, ids, True) == written(model, ids, False)
+        assert greedy(model, ids, True) == greedy(model, ids, False)
 
 
 def test_branches_that_cannot_be_stacked_write_the_same_with_a_cache():
@@ -266,7 +265,7 @@ def test_branches_that_cannot_be_stacked_write_the_same_with_a_cache():
         model.branches["first"][0].feed_forward[1] = first
         model.branches["second"][0].feed_forward[1] = second
         ids = some_ids(1)[0, :5]
-        assert written(model, ids, True) == written(model, ids, False)
+        assert greedy(model, ids, True) == greedy(model, ids, False)
 
 
 def test_another_head_or_forward_is_what_trains():
@@ -338,8 +337,8 @@ def test_another_default_device_changes_nothing(corpus, tmp_path):
 
     def everything(model):
         run = train(model, corpus, config, progress=False)
-        table = head_patterns(trace(model, ids), "abcdefghijklmnop")
-        return run, table, list(generate(model, ids, 20, top_p=0.9, seed=1))
+        table = head_patterns(trace(model, ids))
+        return run, table, written(model, ids, 20, top_p=0.9, seed=1)
 
     for one, other in models_of.values():
         wanted = everything(one)
@@ -417,7 +416,7 @@ def test_hooks_of_the_learners_are_seen_by_all_that_looks(corpus):
         texts = []
         for cached in (True, False):
             calls.clear()
-            texts.append(written(large, ids[0, :3], cached))
+            texts.append(greedy(large, ids[0, :3], cached))
             assert len(calls) == 10
         assert texts[0] == texts[1]
     finally:

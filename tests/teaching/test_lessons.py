@@ -7,6 +7,7 @@ import torch
 
 from compgpt_lib.teaching import exercises, lessons
 from compgpt_lib.teaching.exercises import EXERCISES
+from compgpt_lib.tokenizer import CharTokenizer
 
 WRONG = [(name, hint) for name, exercise in EXERCISES.items() for hint in exercise.hints]
 
@@ -135,6 +136,18 @@ def barred(call) -> bool:
         assert "barred here: write it by hand" in str(error)
         return True
     return False
+
+
+def test_the_error_of_a_barred_function_can_be_shown():
+    """IPython reads the locals of every frame; a function with a closure has hidden ones."""
+    with lessons.by_hand(CharTokenizer.__init__):
+        with pytest.raises(RuntimeError, match="barred here") as caught:
+            CharTokenizer("ab")
+    frame = caught.tb
+    while frame:
+        assert isinstance(dict(frame.tb_frame.f_locals), dict)
+        frame = frame.tb_next
+    assert len(CharTokenizer("ab")) == 2
 
 
 def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():

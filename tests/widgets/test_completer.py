@@ -3,18 +3,18 @@
 from types import SimpleNamespace
 
 import pytest
-from conftest import tiny_model
+from conftest import tiny, tiny_model
 from IPython.core import completer
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 from compgpt_lib.generation import complete
+from compgpt_lib.models import build
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets.completer import TabCompleter, complete_with_tab
 
 WHOLE_CELL = hasattr(completer, "context_matcher")  # IPython before 8.6 tells a line, no label
-TOKENIZER = CharTokenizer("\n abcdefghijklmnopqrst=")
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def applied(code, completion):
     ],
 )
 def test_offers_stand_beside_ipythons_own_and_fit_the_code(code, gpt, shell):
-    own = {(found.start, found.text) for found in press_tab(shell, code)}
-    tab = complete_with_tab(*gpt, shell=shell, deadline=30)
-    found = press_tab(shell, code)
-    assert own <= {(one.start, one.text) for one in found}
+    own = {(completions.start, completions.text) for completions in press_tab(shell, code)}
+    tab = complete_with_tab(gpt, shell=shell, deadline=30)
+    completions = press_tab(shell, code)
+    assert own <= {(one.start, one.text) for one in completions}
     offers = tab.offers(code if WHOLE_CELL else code.split("\n")[-1])
     completed = {code + offer for offer in offers}
-    assert completed and completed <= {applied(code, one) for one in found}
-    labelled = {applied(code, one) for one in found if one.type == "gpt"}
+    assert completed and completed <= {applied(code, one) for one in completions}
+    labelled = {applied(code, one) for one in completions if one.type == "gpt"}
     assert (
         bool(labelled) == WHOLE_CELL and labelled <= completed
     )  # what IPython offers as well keeps its own label
@@ -65,10 +65,9 @@ def test_offers_stand_beside_ipythons_own_and_fit_the_code(code, gpt, shell):
 
 
 def test_the_first_offer_is_the_likeliest_end_of_the_line(gpt, shell):
-    model, tokenizer = gpt
-    tab = complete_with_tab(model, tokenizer, max_new=20, deadline=30, shell=shell)
+    tab = complete_with_tab(gpt, max_new=20, deadline=30, shell=shell)
     code = "import numpy as np\n\n\ndef mean(values):\n    return np."
-    wanted = complete(model, tokenizer, code, 20, temperature=0, stop="\n")
+    wanted = complete(gpt, code, 20, temperature=0, stop="\n")
     first, *others = tab.offers(code)
     assert first == wanted.rstrip()
     assert len(others) == 2 and len({offer[0] for offer in [first, *others]}) == 3
@@ -76,13 +75,13 @@ def test_the_first_offer_is_the_likeliest_end_of_the_line(gpt, shell):
 
 
 def test_lines_above_the_cursor_and_earlier_cells_are_read(gpt, shell):
-    tab = complete_with_tab(*gpt, shell=shell, deadline=30)
-    seen = []
-    tab.offers = lambda code: seen.append(code) or []
+    tab = complete_with_tab(gpt, shell=shell, deadline=30)
+    read = []
+    tab.offers = lambda code: read.append(code) or []
     shell.user_ns["In"] = ["", "import pandas as pd"]
     press_tab(shell, "df = 1\ndf.gro\nlast", at=len("df = 1\ndf.gro"))
     above = "df = 1\n" if WHOLE_CELL else ""
-    assert seen == [f"import pandas as pd\n\n{above}df.gro"]
+    assert read == [f"import pandas as pd\n\n{above}df.gro"]
 
 
 def test_no_offer_waits_longer_than_the_deadline_and_one_more_character(gpt, shell, monkeypatch):
@@ -91,10 +90,10 @@ def test_no_offer_waits_longer_than_the_deadline_and_one_more_character(gpt, she
 
     now = [0.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
-    tab = complete_with_tab(*gpt, deadline=5, max_new=40, shell=shell)
+    tab = complete_with_tab(gpt, deadline=5, max_new=40, shell=shell)
 
-    def slowly(*args, **given):
-        for drawn in original(*args, **given):
+    def slowly(*args):
+        for drawn in original(*args):
             now[0] += 1
             yield drawn
 
@@ -106,7 +105,7 @@ def test_no_offer_waits_longer_than_the_deadline_and_one_more_character(gpt, she
 
 def test_registered_again_the_former_goes(gpt, shell):
     for _ in range(3):
-        tab = complete_with_tab(*gpt, shell=shell)
+        tab = complete_with_tab(gpt, shell=shell)
     matchers = shell.Completer.custom_matchers
     assert [matcher.__self__ for matcher in matchers] == [tab]
     tab.remove()
@@ -115,33 +114,32 @@ def test_registered_again_the_former_goes(gpt, shell):
 
 
 def test_ipython_before_8_6_passes_the_word_alone(gpt, shell):
-    tab = complete_with_tab(*gpt, deadline=30, shell=shell)
+    tab = complete_with_tab(gpt, deadline=30, shell=shell)
     shell.Completer.text_until_cursor = "import num"
     assert tab.match("num") == ["num" + offer for offer in tab.offers("import num")]
 
 
 def test_a_vocabulary_without_a_sign_for_the_unknown(shell):
-    tab = complete_with_tab(tiny_model("gpt"), TOKENIZER, deadline=30, max_new=5, shell=shell)
+    tab = complete_with_tab(tiny_model("gpt"), deadline=30, max_new=5, shell=shell)
     for code in ("ab ÄÖ\u0301 X", "ÄÖ", "", "\n"):
         assert all(0 < len(offer) <= 5 for offer in tab.offers(code))
 
 
 def test_training_mode_stays(shell):
     model = tiny_model("gpt").train()
-    complete_with_tab(model, TOKENIZER, shell=shell).offers("abc")
+    complete_with_tab(model, shell=shell).offers("abc")
     assert model.training
 
 
-def test_what_cannot_be_used_is_refused(gpt, shell, monkeypatch):
-    model, tokenizer = gpt
+def test_what_cannot_be_used_is_refused(gpt, shell):
     with pytest.raises(ValueError, match="call complete_with_tab in a notebook"):
-        complete_with_tab(model, tokenizer)
-    with pytest.raises(ValueError, match="deadline must be above 0 seconds, got 0"):
-        complete_with_tab(model, tokenizer, deadline=0, shell=shell)
-    with pytest.raises(ValueError, match="the tokenizer has 23 characters"):
-        complete_with_tab(model, TOKENIZER, shell=shell)
+        complete_with_tab(gpt)
+    with pytest.raises(ValueError, match="deadline must be above 0, got 0"):
+        complete_with_tab(gpt, deadline=0, shell=shell)
+    with pytest.raises(ValueError, match="the model has no vocabulary yet"):
+        complete_with_tab(build("gpt", tiny()), shell=shell)
     assert not shell.Completer.custom_matchers
-    assert isinstance(complete_with_tab(model, tokenizer, shell=shell), TabCompleter)
+    assert isinstance(complete_with_tab(gpt, shell=shell), TabCompleter)
 
 
 LONG = {
@@ -159,8 +157,8 @@ def test_long_texts_take_no_longer_than_short_ones(name, unknown, shell):
     """What grew with the square of the length, or with it and the vocabulary, would never end."""
     vocabulary = "".join(map(chr, range(32, 127))) + "\n" + "".join(map(chr, range(0x4E00, 0x8E00)))
     tokenizer = CharTokenizer(vocabulary, unknown="\ufffd" if unknown else None)
-    model = tiny_model("gpt", vocab_size=len(tokenizer))
-    tab = complete_with_tab(model, tokenizer, shell=shell, deadline=0.2, max_new=4)
+    model = build("gpt", tiny(vocab_size=len(tokenizer)), tokenizer=tokenizer)
+    tab = complete_with_tab(model, shell=shell, deadline=0.2, max_new=4)
     shell.user_ns["In"] = ["", LONG[name], LONG["one long word"]]
     tab.offers(LONG[name])
     last = LONG[name].rpartition("\n")[2]
@@ -171,5 +169,5 @@ def test_long_texts_take_no_longer_than_short_ones(name, unknown, shell):
         return
     lines = LONG[name].count("\n")
     cell = SimpleNamespace(full_text=LONG[name], cursor_line=lines, text_until_cursor=last)
-    found = tab.match(cell)
-    assert word is None or found["matched_fragment"] == word
+    completions = tab.match(cell)
+    assert word is None or completions["matched_fragment"] == word

@@ -13,17 +13,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import LIBRARY
+from conftest import LIBRARY, tiny, tiny_model, written
+from ipywidgets.widgets.widget import _remove_buffers
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from compgpt_lib import measures
-from compgpt_lib.generation import draws
+from compgpt_lib.generation import Sampling, generate
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import CLASSES, PATTERNS
 from compgpt_lib.models import build
-from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import (
     dimensions,
@@ -32,7 +32,7 @@ from compgpt_lib.widgets import (
     explore_dimensions,
     playground,
 )
-from compgpt_lib.widgets.view import View, from_floats, script, sign
+from compgpt_lib.widgets.view import COLORS, View, script, sign
 
 CODE = "import numpy as np\n\n\ndef mean(values):\n    return np.sum(values) / len(values)\n"
 HOSTILE = [
@@ -49,177 +49,277 @@ def shipped():
 
 
 @pytest.fixture(scope="module")
-def windows(shipped):
-    tokenizer = shipped["gpt"][1]
-    text = (LIBRARY / "corpus.py").read_text()
-    return torch.from_numpy(tokenizer.encode(text[: 8 * 128]).astype("int64")).view(8, 128)
+def sample():
+    return (LIBRARY / "corpus.py").read_text()[: 8 * 128]
 
 
-def of(name, shipped, windows, text=CODE):
+def of(name, shipped, sample, text=CODE):
     if name == "attention":
-        models = {kind: shipped[kind][0] for kind in ("gpt", "p-gpt")}
-        return explore_attention(models, shipped["gpt"][1], text)
+        return explore_attention({kind: shipped[kind] for kind in ("gpt", "p-gpt")}, text)
     if name == "branches":
-        return explore_branches(*shipped["p-gpt"], text)
+        return explore_branches(shipped["p-gpt"], text)
     if name == "playground":
-        models = {kind: model for kind, (model, _) in shipped.items()}
-        return playground(models, shipped["gpt"][1], text, max_new=60)
-    return explore_dimensions(*shipped["lc-gpt"], windows, text)
+        return playground(shipped, text, max_new=60)
+    return explore_dimensions(shipped["lc-gpt"], sample, text)
 
 
-def asked(view, **state):
-    """Ask as the browser does, and return the answer."""
-    number = view.answer["number"] + 1
-    view.request = {**state, "number": number}
-    assert view.answer["number"] == number
+def put(view, **request):
+    """Ask as the browser does."""
+    numbers = [trait.get("number", 0) for trait in (view.request, view.answer, view.error)]
+    view.request = {**request, "number": max(numbers) + 1}
+    return view
+
+
+def answered(view, **request):
+    """Ask as the browser does, and return the answer, which must come."""
+    number = put(view, **request).request["number"]
+    assert view.answer["number"] == number, view.error
     return view.answer
 
 
-def ids_of(tokenizer, text):
-    return torch.from_numpy(tokenizer.encode(text).astype("int64"))
+def refused(view, **request):
+    """Ask as the browser does, and return what is said instead of an answer, which stays."""
+    answer = view.answer
+    number = put(view, **request).request["number"]
+    assert view.error["number"] == number and view.answer is answer
+    return view.error["words"]
+
+
+def run_of(view, **request):
+    """Ask the playground to write, as the page does, and return each model's characters."""
+    request = {**view.request, "run": "1", "have": 0, "write": True, **request}
+    runs = [[] for _ in view.fixed["models"]]
+    while True:
+        answer = answered(view, **request)
+        assert answer["from"] == len(runs[0]) and ("signs" in answer) == (answer["from"] == 0)
+        for whole, run in zip(runs, answer["runs"], strict=True):
+            whole += run["written"]
+            assert run["ms"] > 0
+        if answer["done"]:
+            return runs
+        request["have"] = len(runs[0])
+
+
+def numbers(content, *shape):
+    return np.frombuffer(content, dtype="<f4").reshape(*shape)
+
+
+def sent(view, name):
+    """How many bytes of a trait go to the page."""
+    state, _, buffers = _remove_buffers(view.get_state([name]))
+    return len(json.dumps(state)) + sum(memoryview(part).nbytes for part in buffers)
+
+
+def counted(view):
+    """Count the bytes that a view sends from now on."""
+    sizes = []
+    view.observe(lambda change: sizes.append(sent(view, change["name"])), ["answer", "error"])
+    return sizes
 
 
 @pytest.mark.parametrize("kind", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
 def test_attention_as_it_is_sent_is_the_librarys(shipped, kind):
-    model, tokenizer = shipped[kind]
-    (panel,) = explore_attention(model, tokenizer, CODE).answer["models"]
-    seen = trace(model, ids_of(tokenizer, CODE))
-    scores = measures.head_patterns(seen, CODE)
-    assert panel["name"] == kind
-    assert [block["name"] for block in panel["blocks"]] == list(seen.attention)
+    view = explore_attention(shipped[kind], CODE)
+    (about,), (panel,) = view.fixed["models"], view.answer["models"]
+    record = trace(shipped[kind], CODE)
+    scores = measures.head_patterns(record)
+    assert about["name"] == kind
+    assert [block["name"] for block in about["blocks"]] == list(record.attention)
+    assert [block["heads"] for block in about["blocks"]] == [4, 4, 4, 4]
     lower = np.tril_indices(len(CODE))
-    for block in panel["blocks"]:
-        sent = np.frombuffer(block["weights"], dtype="<u2").reshape(block["heads"], -1) / 65535
-        wanted = seen.attention[block["name"]].numpy()[:, lower[0], lower[1]]
-        assert np.abs(sent - wanted).max() < 1e-5
-        assert block["width"] == seen.residual[block["name"]].shape[1]
-        for head, (shares, words) in enumerate(
-            zip(block["scores"], block["captions"], strict=True)
-        ):
-            assert shares == pytest.approx(scores.loc[(block["name"], head)].tolist())
-            named = re.fullmatch(r"(.*) (\d\.\d\d)", words)
-            assert words == "no pattern" or float(named[2]) == round(
-                shares[PATTERNS.index(named[1])], 2
-            )
-    if kind == "p-gpt":
-        assert {block["branch"] for block in panel["blocks"]} == {"first", "second"}
+    weights = np.frombuffer(panel["weights"], dtype="<u2").reshape(16, -1) / 65535
+    wanted = torch.cat(list(record.attention.values())).numpy()[:, lower[0], lower[1]]
+    assert np.abs(weights - wanted).max() < 1e-5
+    heads = [(block["name"], head) for block in about["blocks"] for head in range(block["heads"])]
+    for head, shares, words in zip(heads, panel["scores"], panel["captions"], strict=True):
+        assert shares == pytest.approx(scores.loc[head].tolist())
+        pattern = re.fullmatch(r"(.*) (\d\.\d\d)", words)
+        assert words == "no pattern" or float(pattern[2]) == round(
+            shares[PATTERNS.index(pattern[1])], 2
+        )
+    widths = [record.residual[name].shape[1] for name in record.attention]
+    assert [block["width"] for block in about["blocks"]] == widths
     if kind in ("lc-gpt", "cc-gpt"):
-        assert [block["width"] for block in panel["blocks"]] == [128, 128, 64, 64]
+        assert widths == [128, 128, 64, 64]
 
 
 def test_branches_as_they_are_sent_add_up(shipped):
-    model, tokenizer = shipped["p-gpt"]
-    view = explore_branches(model, tokenizer, CODE)
-    seen = trace(model, ids_of(tokenizer, CODE))
+    model = shipped["p-gpt"]
+    view = explore_branches(model, CODE)
+    record = trace(model, CODE)
 
     def total(answer):
-        shape = len(CODE), len(tokenizer)
-        first, second = (from_floats(answer[name], *shape) for name in ("first", "second"))
-        return answer["w"] * first + (1 - answer["w"]) * second + from_floats(answer["bias"], -1)
+        shape = len(CODE), len(model.tokenizer)
+        first, second = (numbers(answer[name], *shape) for name in ("first", "second"))
+        return answer["w"] * first + (1 - answer["w"]) * second + numbers(answer["bias"], -1)
 
-    assert np.abs(total(view.answer) - seen.logits.numpy()).max() < 1e-4
+    assert np.abs(total(view.answer) - record.logits.numpy()).max() < 1e-4
     assert view.answer["intact"] == pytest.approx(
-        float(measures.losses(seen.logits, seen.ids).mean())
+        float(measures.losses(record.logits, record.ids).mean())
     )
     for part in ("branches.second", "branches.first.0", "branches.second.1.heads.3"):
-        answer = asked(view, text=CODE, knocked=[part])
-        without = trace(model, seen.ids, [part])
+        answer = answered(view, text=CODE, knocked=[part])
+        without = trace(model, CODE, [part])
         assert np.abs(total(answer) - without.logits.numpy()).max() < 1e-4
-        assert answer["knocked"] == [part] and part in answer["parts"]
-    assert "error" in asked(view, text=CODE, knocked=["branches.third"])
+        assert answer["knocked"] == [part] and part in view.fixed["parts"]
+    assert "knocked must be one of" in refused(view, text=CODE, knocked=["branches.third"])
 
 
-def test_stages_as_they_are_sent_are_the_librarys(shipped, windows):
-    model, tokenizer = shipped["lc-gpt"]
-    answer = explore_dimensions(model, tokenizer, windows, CODE).answer
+def test_stages_as_they_are_sent_are_the_librarys(shipped, sample):
+    model = shipped["lc-gpt"]
+    view = explore_dimensions(model, sample, CODE)
+    windows = model.tokenizer.encode(sample).view(8, 128)
     rows = measures.stage_rows(model, windows)
     table = measures.stage_table(rows, windows)
-    assert [stage["width"] for stage in answer["stages"]] == [128, 128, 128, 64, 64, 64, 32]
-    for stage in answer["stages"]:
-        row = table.loc[stage["name"]]
-        assert stage["rank"] == pytest.approx(row["effective rank"])
-        assert stage["probes"] == pytest.approx(row[answer["probes"]].tolist())
-    maps = from_floats(answer["maps"], 7, len(answer["points"]), 2)
-    assert np.isfinite(maps).all() and len(answer["kinds"]) == len(answer["points"])
-    lens = measures.logit_lens(model, trace(model, ids_of(tokenizer, CODE)))
-    for stage, sent in zip(answer["stages"], answer["lens"], strict=True):
-        assert sent["top"] == lens[stage["name"]].argmax(-1).tolist()
+    stages, probes = view.fixed["stages"], view.fixed["probes"]
+    assert [stage["stage"] for stage in stages] == list(rows)
+    assert [stage["width"] for stage in stages] == [128, 128, 128, 64, 64, 64, 32]
+    for stage in [*stages, view.fixed["commonest"]]:
+        row = table.loc[stage["stage"], ["effective rank", *probes]].dropna()
+        assert [stage[name] for name in row.index] == pytest.approx(row.tolist())
+    maps = numbers(view.fixed["maps"], 7, len(view.fixed["points"]), 2)
+    assert np.isfinite(maps).all() and len(view.fixed["kinds"]) == maps.shape[1]
+    record = trace(model, CODE)
+    top = np.frombuffer(view.answer["top"], dtype="<u4").reshape(7, len(CODE))
+    p = numbers(view.answer["p"], 7, len(CODE))
+    came = numbers(view.answer["came"], 7, len(CODE) - 1)
+    for stage, logits in enumerate(measures.logit_lens(model, record).values()):
+        share = logits.softmax(-1)
+        assert top[stage].tolist() == share.argmax(-1).tolist()
+        assert p[stage] == pytest.approx(share.max(-1).values.numpy())
+        assert came[stage] == pytest.approx(
+            share[:-1][range(len(CODE) - 1), record.ids[1:]].numpy()
+        )
+
+
+def test_a_sample_is_a_long_text_or_windows_of_ids(shipped, sample):
+    model = shipped["gpt"]
+    windows = model.tokenizer.encode(sample).view(8, 128)
+    of_text = explore_dimensions(model, sample + "not a window", CODE)
+    assert of_text.fixed == explore_dimensions(model, windows, CODE).fixed
+    assert of_text.fixed["characters"] == 8 * 128
+    tiny_ = tiny_model("gpt")
+    short = explore_dimensions(tiny_, "ab\n" * 1000, "ab")
+    assert short.fixed["characters"] == 64 * 16
+    json.dumps(short.fixed["stages"], allow_nan=False)  # sixteen characters have none 16 back
+    short.picture()
+    for wrong in (sample[:-1], windows[:7], windows.view(4, 256), windows[0], windows[:, :0]):
+        with pytest.raises(ValueError, match=r"sample must be a text of 8 \* 128 characters"):
+            explore_dimensions(model, wrong, CODE)
+    with pytest.raises(ValueError, match="sample: .*the text has characters"):
+        explore_dimensions(tiny_, "A" * 128, "ab")
+    for wrong in (windows.float(), windows - 1000):
+        with pytest.raises((TypeError, ValueError), match="sample: "):
+            explore_dimensions(model, wrong, CODE)
 
 
 def test_the_playground_writes_what_the_library_writes(shipped):
-    models = {kind: model for kind, (model, _) in shipped.items()}
-    tokenizer = shipped["gpt"][1]
-    view = playground(models, tokenizer, CODE, max_new=50, seed=3)
-    ids = ids_of(tokenizer, CODE)
+    view = playground(shipped, CODE, max_new=50, seed=3)
 
-    def same(answer, ids, **settings):
-        for run in answer["runs"]:
-            seen = list(draws(models[run["name"]], ids, 50, **settings))
-            assert [drawn for drawn, *_ in run["written"]] == [drawn for drawn, _ in seen]
-            for (drawn, p, likeliest), (_, logits) in zip(run["written"], seen, strict=True):
-                share = (logits / (settings["temperature"] or 1)).softmax(-1)
+    def same(runs, text, temperature, top_p, seed):
+        sampling = Sampling(50, temperature=temperature, top_p=top_p, seed=seed)
+        for model, run in zip(shipped.values(), runs, strict=True):
+            steps = list(generate(model, text, sampling))
+            assert [drawn for drawn, *_ in run] == [drawn for drawn, _ in steps]
+            for (drawn, p, ids, shares, kept), (_, logits) in zip(run, steps, strict=True):
+                share = (logits / (temperature or 1)).softmax(-1)
                 assert p == pytest.approx(float(share[drawn]), abs=1e-4)
-                assert [index for index, *_ in likeliest] == share.topk(5).indices.tolist()
-                kept = {index for index, _, keeps in likeliest if keeps}
-                assert not kept.isdisjoint({drawn}) or drawn not in share.topk(5).indices
-                total = sum(share[index] for index in kept)
-                left = {index for index, *_ in likeliest} - kept
-                assert not left or total >= settings["top_p"] - 1e-4 or not settings["temperature"]
-            assert run["ms"] > 0
+                assert ids == share.topk(5).indices.tolist()
+                assert shares == pytest.approx(share[ids].tolist(), abs=1e-4)
+                assert drawn in ids[:kept] or drawn not in ids
+                assert kept == 5 or not temperature or sum(shares[:kept]) >= top_p - 1e-4
 
-    same(view.answer, ids, temperature=0.7, top_p=0.95, seed=3)
+    same([run["written"] for run in view.answer["runs"]], CODE, 0.7, 0.95, 3)
     # Asked again and again, as the page does, it goes on until the end, some at a time.
-    other = {"text": "def ", "temperature": 0, "top_p": 0.5, "seed": 1, "run": "1"}
-    lengths = []
-    while not asked(view, **other)["done"]:
-        lengths.append(len(view.answer["runs"][0]["written"]))
-        assert len(lengths) < 50
-    assert lengths == sorted(set(lengths))
-    same(view.answer, ids_of(tokenizer, "def "), temperature=0, top_p=0.5, seed=1)
-    written = view.answer["runs"]
-    assert asked(view, **other)["runs"] == written  # what is done stays
+    other = {"text": "def ", "temperature": 0, "top_p": 0.5, "seed": 1}
+    runs = run_of(view, **other)
+    same(runs, "def ", 0, 0.5, 1)
+    # A page that was opened later asks for the whole, and nothing more is written.
+    again = answered(view, **other, run="1", have=0, write=True)
+    assert [run["written"] for run in again["runs"]] == runs and again["signs"]
+    tail = answered(view, **other, run="1", have=48, write=False)
+    assert [run["written"] for run in tail["runs"]] == [run[48:] for run in runs]
     assert view.picture() is not None
 
 
+def test_what_was_stopped_stays_until_more_is_asked_for(shipped):
+    view = playground(shipped["gpt"], "a", max_new=1000)
+    request = {**view.request, "run": "1", "have": 0, "write": True}
+    (first,) = answered(view, **request)["runs"]
+    (whole,) = answered(view, **{**request, "write": False})["runs"]
+    assert whole["written"] == first["written"]
+    (more,) = answered(view, **{**request, "have": 2})["runs"]
+    assert more["written"][: len(first["written"]) - 2] == first["written"][2:]
+
+
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "words"),
     [
-        ({"temperature": -1}, "temperature must be 0"),
+        ({"temperature": -1}, "temperature must be at least 0"),
         ({"temperature": "hot"}, "temperature must be"),
         ({"top_p": 0}, "top_p must be above 0"),
         ({"seed": -1}, "seed must be"),
     ],
 )
-def test_the_playground_says_what_it_cannot_do(wrong, said, shipped):
-    view = playground(*shipped["gpt"], max_new=5)
-    before = view.answer["runs"]
-    answer = asked(view, text="a", run="1", **wrong)
-    assert said in answer["error"] and answer["runs"] == before
-    assert "error" not in asked(view, text="a", run="2")
-    with pytest.raises((ValueError, TypeError), match=said):
-        playground(*shipped["gpt"], **wrong)
+def test_the_playground_says_what_it_cannot_do(wrong, words, shipped):
+    view = playground(shipped["gpt"], max_new=5)
+    assert words in refused(view, **{**view.request, "run": "1", **wrong})
+    with pytest.raises((ValueError, TypeError), match=words):
+        playground(shipped["gpt"], **wrong)
+    assert len(run_of(view, text="a", temperature=0.7, top_p=0.9, seed=0, run="2")[0]) == 5
 
 
 def test_the_playground_goes_on_after_a_cell_has_trained(shipped):
-    model, tokenizer = load_pretrained("gpt")
-    view = playground(model, tokenizer, max_new=400)
-    asked(view, text="import ", run="1")
-    model.train()
-    while not asked(view, text="import ", run="1")["done"]:
-        model.train()
-    wanted = list(draws(shipped["gpt"][0], ids_of(tokenizer, "import "), 400, 0.7, None, 0.95, 0))
-    assert [drawn for drawn, *_ in view.answer["runs"][0]["written"]] == [i for i, _ in wanted]
+    model = load_pretrained("gpt")
+    view = playground(model, max_new=400)
+    view.observe(lambda _: model.train(), "answer")
+    (run,) = run_of(view, text="import ")
+    wanted = written(shipped["gpt"], "import ", 400, temperature=0.7, top_p=0.95, seed=0)
+    assert [drawn for drawn, *_ in run] == wanted
+
+
+def test_views_send_what_changed(shipped, sample):
+    """Counted as ipywidgets sends it: JSON and the bytes beside it."""
+    view = of("dimensions", shipped, sample)
+    sizes = counted(view)
+    for text in (CODE, "x = 1\n" * 30, "for i in range(10):\n    print(i)\n", "a", "def f():" * 16):
+        answered(view, text=text)
+    refused(view, text="")
+    assert len(sizes) == 6 and max(sizes) < 20_000 and sizes[-1] < 200
+
+    view = playground(shipped, CODE, max_new=120)
+    sizes = counted(view)
+    runs = run_of(view, text="import ")
+    assert sum(map(len, runs)) == 480 and sum(sizes) < 250_000
+    refused(view, **{**view.request, "temperature": -1})
+    assert sizes[-1] < 200
+
+    for name in ("attention", "branches"):
+        view = of(name, shipped, sample)
+        sizes = counted(view)
+        refused(view, text="")
+        assert sizes[-1] < 200
+        assert not {"vocabulary", "parts", "patterns", "limit"} & set(view.answer)
+
+
+def test_the_palette_stands_once():
+    """In the style sheet: the page's code and the still pictures name its colours."""
+    assert set(CLASSES) | {"first", "second", "both", "improbable"} <= set(COLORS)
+    for path in (LIBRARY / "widgets").glob("*.js"):
+        assert not re.findall(r"#[0-9a-fA-F]{6}", path.read_text())
+        assert not set(re.findall(r"--cg-(\w+)", path.read_text())) - set(COLORS)
+    for path in (LIBRARY / "widgets").glob("*.*s"):
+        assert all(len(line) <= 100 for line in path.read_text().splitlines())
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_of_any_kind_is_carried_as_signs(name, text, shipped, windows):
-    view = of(name, shipped, windows)
-    answer = asked(view, text=text)
-    assert "error" not in answer
+def test_text_of_any_kind_is_carried_as_signs(name, text, shipped, sample):
+    view = of(name, shipped, sample)
+    answer = answered(view, **{**view.request, "text": text, "run": "1"})
     assert bool(answer["unknown"]) == ("not in the vocabulary" in answer["notice"])
-    for shown in answer["signs"]:
-        assert shown.isprintable() and not shown.isspace()
+    for character in answer["signs"]:
+        assert character.isprintable() and not character.isspace()
     json.dumps([answer["signs"], answer["text"]], ensure_ascii=False).encode()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -227,26 +327,27 @@ def test_text_of_any_kind_is_carried_as_signs(name, text, shipped, windows):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_long_empty_and_wrong_texts(name, shipped, windows):
-    view = of(name, shipped, windows)
-    answer = asked(view, text="x = 1\n" * 20_000)
+def test_long_empty_and_wrong_texts(name, shipped, sample):
+    view = of(name, shipped, sample)
+    settings = {**view.request, "run": "1"}
+    answer = answered(view, **{**settings, "text": "x = 1\n" * 20_000})
     assert len(answer["signs"]) == 128 and "120,000 characters were given" in answer["notice"]
-    answer = asked(view, text="ab", length=99_999)  # the browser sends no more than can be shown
+    # The browser sends no more than can be shown.
+    answer = answered(view, **{**settings, "text": "ab", "length": 99_999})
     assert "99,999 characters were given" in answer["notice"]
-    assert len(asked(view, text="a\r\nb")["signs"]) == 3
-    kept = view.answer["signs"]
+    assert len(answered(view, **{**settings, "text": "a\r\nb"})["signs"]) == 3
     for wrong in ("", 5, None):
-        answer = asked(view, text=wrong)
-        assert "text must" in answer["error"] and answer["signs"] == kept
-    assert "error" not in asked(view, text="a")  # and one character is enough
+        assert "text must" in refused(view, **{**settings, "text": wrong})
+    answered(view, **{**settings, "text": "a"})  # and one character is enough
+    view.picture()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_shown_where_no_kernel_runs(name, shipped, windows):
-    view = of(name, shipped, windows)
+def test_what_is_shown_where_no_kernel_runs(name, shipped, sample):
+    view = of(name, shipped, sample)
     data, metadata = view._repr_mimebundle_()
     assert data["text/plain"] == repr(view) and "0x" not in repr(view)
-    assert repr(of(name, shipped, windows)) == repr(view)
+    assert repr(of(name, shipped, sample)) == repr(view)
     picture = base64.b64decode(data["image/png"])
     assert len(picture) < 450_000
     pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))
@@ -281,37 +382,40 @@ def test_signs_can_be_seen():
     assert sign("\u0301") == "◌\u0301" and sign("\u202e") == "U+202E"
 
 
-def test_what_cannot_be_shown_is_refused(shipped, windows):
-    gpt, tokenizer = shipped["gpt"]
-    pair = shipped["p-gpt"][0]
+def test_what_cannot_be_shown_is_refused(shipped, sample):
+    gpt, pair = shipped["gpt"], shipped["p-gpt"]
     with pytest.raises(ValueError, match="models must be 1 to 2, got 3"):
-        explore_attention(dict.fromkeys("abc", gpt), tokenizer, CODE)
+        explore_attention(dict.fromkeys("abc", gpt), CODE)
     with pytest.raises(ValueError, match="models must be 1 to 4, got 5"):
-        playground(dict.fromkeys("abcde", gpt), tokenizer, CODE)
+        playground(dict.fromkeys("abcde", gpt), CODE)
     with pytest.raises(ValueError, match="max_new must be at most 1000, got 1001"):
-        playground(gpt, tokenizer, CODE, max_new=1001)
+        playground(gpt, CODE, max_new=1001)
+    with pytest.raises(TypeError, match="models must be a model, or a dict from names to models"):
+        explore_attention({"gpt": "gpt"}, CODE)
+    with pytest.raises(TypeError, match="text must be a text, got 5"):
+        explore_attention(gpt, 5)
     with pytest.raises(TypeError, match="both branches, got p-gpt-1"):
-        explore_branches(pair.only("heavier"), tokenizer, CODE)
+        explore_branches(pair.only("heavier"), CODE)
     with pytest.raises(TypeError, match="model must be a p-gpt"):
-        explore_branches(gpt, tokenizer, CODE)
+        explore_branches(gpt, CODE)
     with pytest.raises(TypeError, match="gpt, lc-gpt or cc-gpt"):
-        explore_dimensions(pair, tokenizer, windows, CODE)
-    with pytest.raises(ValueError, match="W of 8 or more"):
-        explore_dimensions(gpt, tokenizer, windows[:3], CODE)
-    with pytest.raises(ValueError, match="the tokenizer has 3 characters"):
-        explore_attention(gpt, CharTokenizer("abc"), "abc")
+        explore_dimensions(pair, sample, CODE)
+    for show in (explore_attention, playground):
+        with pytest.raises(ValueError, match="the model has no vocabulary yet"):
+            show(build("gpt", tiny()), "abc")
+        with pytest.raises(ValueError, match="models must have the same vocabulary"):
+            show({"one": gpt, "other": tiny_model("gpt")}, "abc")
 
 
-def test_a_model_of_another_shape(windows):
-    config = load_pretrained("cc-gpt")[0].config.as_dict()
-    odd = build("cc-gpt", type(load_pretrained("cc-gpt")[0].config)(**config | {"kernel_size": 3}))
-    tokenizer = load_pretrained("cc-gpt")[1]
-    view = explore_dimensions(odd.eval(), tokenizer, windows, CODE)
-    assert len(view.answer["stages"]) == 7
-    assert explore_attention(odd, tokenizer, "a").answer["signs"] == ["a"]
+def test_a_model_of_another_shape(shipped, sample):
+    model = shipped["cc-gpt"]
+    config = type(model.config)(**model.config.as_dict() | {"kernel_size": 3})
+    odd = build("cc-gpt", config, tokenizer=model.tokenizer)
+    assert len(explore_dimensions(odd, sample, CODE).fixed["stages"]) == 7
+    assert explore_attention(odd, "a").answer["signs"] == ["a"]
 
 
-def test_colab_is_asked_for_custom_widgets_and_the_answer_is_plain(monkeypatch, shipped, windows):
+def test_colab_is_asked_for_custom_widgets_and_the_answer_is_plain(monkeypatch, shipped, sample):
     """As far as it can be had without Colab: its module is there, and is asked."""
     asked_for = []
     output = types.ModuleType("google.colab.output")
@@ -329,16 +433,16 @@ def test_colab_is_asked_for_custom_widgets_and_the_answer_is_plain(monkeypatch, 
     import anywidget._util as util
 
     util.enable_custom_widget_manager_once.cache_clear()
-    views = [of(name, shipped, windows) for name in NAMES]
+    views = [of(name, shipped, sample) for name in NAMES]
     assert asked_for == ["widgets"]
     for view in views:
-        assert {"request", "answer"} <= set(view.keys)
+        assert {"fixed", "request", "controls", "answer", "error"} <= set(view.keys)
         assert view._view_module == view._model_module == "anywidget"
         assert "export default" in view._esm and ".cg-view" in view._css
     util.enable_custom_widget_manager_once.cache_clear()
 
 
-def test_every_class_of_character_is_seen_in_the_still_picture(shipped, windows):
+def test_every_class_of_character_is_seen_in_the_still_picture(shipped, sample):
     """Each leaves its colour on the page: in the legend, and as a point wherever it falls."""
 
     def pixels_of(figure):
@@ -347,10 +451,10 @@ def test_every_class_of_character_is_seen_in_the_still_picture(shipped, windows)
             return np.asarray(Image.open(file).convert("RGB")).astype(int)
 
     def count(pixels, name):
-        wanted = np.array(to_rgb(dimensions._MARKS[name][0])) * 255
+        wanted = np.array(to_rgb(COLORS[name])) * 255
         return int((np.abs(pixels - wanted).max(-1) < 40).sum())
 
-    picture = of("dimensions", shipped, windows).picture()
+    picture = of("dimensions", shipped, sample).picture()
     picture.dpi = 80  # as on the page
     for axes in picture.axes:
         axes.set_visible(False)
@@ -362,21 +466,21 @@ def test_every_class_of_character_is_seen_in_the_still_picture(shipped, windows)
             axes = figure.add_axes((0, 0, 1, 1))
             axes.set(xlim=(0, 80), ylim=(0, 80))
             axes.axis("off")
-            dimensions._scatter(axes, np.array([[40 + shift, 40 - shift]]), name)
+            dimensions.scatter(axes, np.array([[40 + shift, 40 - shift]]), name)
             assert count(pixels_of(figure), name) >= 4, (name, shift)
 
 
-def in_threads(view, questions):
+def in_threads(view, requests):
     """Ask all of them at once, and return the answers in the order in which they came."""
     answers = []
     view.observe(lambda change: answers.append(change["new"]), "answer")
-    start = threading.Barrier(len(questions))
+    start = threading.Barrier(len(requests))
 
-    def one(question):
+    def one(request):
         start.wait()
-        view.request = question
+        view.request = request
 
-    threads = [threading.Thread(target=one, args=(question,)) for question in questions]
+    threads = [threading.Thread(target=one, args=(request,)) for request in requests]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -384,51 +488,62 @@ def in_threads(view, questions):
     return answers
 
 
-def test_a_view_answers_one_question_at_a_time_and_none_late():
-    """Some ipykernels hand over what a view is asked in another thread than cells run in."""
-    at_work, most = 0, 0
+class Bare(View):
+    """Looks at nothing, slowly, and refuses one text."""
 
-    def look(state):
-        nonlocal at_work, most
-        at_work += 1
-        most = max(most, at_work)
+    _esm = "export default {};"
+    at_work = most = 0
+
+    def _look(self, request):
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
         time.sleep(0.01)
-        at_work -= 1
-        return {"text": state["text"]}
+        self.at_work -= 1
+        if request["text"] == "wrong":
+            raise ValueError("text must not be wrong")
+        return {"text": request["text"]}
 
-    view = Bare("bare", look, lambda answer: Figure(), {"text": "first"})
-    asked = [{"text": str(number), "number": number} for number in range(1, 17)]
-    answers = in_threads(view, asked[::-1])
+    def _fix(self):
+        return {}
+
+    def _draw(self):
+        return Figure()
+
+
+def test_a_view_answers_one_request_at_a_time_and_none_late():
+    """Some ipykernels hand over what a view is asked in another thread than cells run in."""
+    view = Bare("bare", {"text": "first"})
+    requests = [{"text": str(number), "number": number} for number in range(1, 17)]
+    answers = in_threads(view, requests[::-1])
     numbers = [answer["number"] for answer in answers]
-    assert most == 1 and numbers == sorted(numbers)
+    assert view.most == 1 and numbers == sorted(numbers)
     assert view.answer == {"text": "16", "number": 16}
     view.request = {"text": "late", "number": 3}
     assert view.answer == {"text": "16", "number": 16}
-
-
-class Bare(View):
-    _esm = "export default {};"
+    view.request = {"text": "wrong", "number": 17}
+    view.request = {"text": "late", "number": 16}
+    assert view.answer == {"text": "16", "number": 16}
+    assert view.error == {"words": "text must not be wrong", "number": 17}
 
 
 def test_a_playground_asked_from_several_threads_writes_what_the_library_writes(shipped):
-    model, tokenizer = shipped["gpt"]
-    view = playground(model, tokenizer, "a", max_new=200)
-    asked(view, text="import ", run="1")
-    while not view.answer["done"]:
+    view = playground(shipped["gpt"], "a", max_new=200)
+    request = {**view.request, "text": "import ", "run": "1", "have": 0, "write": True}
+    while not answered(view, **request)["done"]:
         number = view.answer["number"]
-        more = [{"text": "import ", "run": "1", "number": number + k} for k in range(1, 5)]
-        assert not any("error" in answer for answer in in_threads(view, more))
-    wanted = list(draws(model, ids_of(tokenizer, "import "), 200, 0.7, None, 0.95, 0))
-    assert [drawn for drawn, *_ in view.answer["runs"][0]["written"]] == [i for i, _ in wanted]
+        in_threads(view, [{**request, "number": number + k} for k in range(1, 5)])
+        assert not view.error
+    wanted = written(shipped["gpt"], "import ", 200, temperature=0.7, top_p=0.95, seed=0)
+    assert [drawn for drawn, *_ in view.answer["runs"][0]["written"]] == wanted
 
 
-def test_what_is_asked_is_there_from_the_start_and_controls_are_only_kept(shipped, windows):
+def test_what_is_asked_is_there_from_the_start_and_controls_are_only_kept(shipped, sample):
     """All displays are drawn from it; a page that is opened later finds where they stood."""
     for name in NAMES:
-        view = of(name, shipped, windows, "x = 1\n" * 99)
+        view = of(name, shipped, sample, "x = 1\n" * 99)
         assert view.request["number"] == view.answer["number"] == 0
         assert view.request["text"] == view.answer["text"]  # not the 600 characters
         before = view.answer
         view.controls = {"least": 0.1, "text": "y"}
         assert view.answer is before
-    assert view.request.items() >= view.answer["settings"].items()
+    assert view.request.items() >= {"temperature": 0.7, "top_p": 0.95, "seed": 0}.items()
