@@ -260,7 +260,7 @@ def test_the_command_line_prints_on_any_terminal(trained, terminal):
     said = printed([*start, "corpus", *data], terminal, COMPGPT_HOME=str(trained / "home"))
     assert "vocabulary" in said and re.search(r"na.{1,12}ve", said)
     weights = str(trained / "run" / "checkpoint.safetensors")
-    command = [*start, "complete", weights, "' = ", *data, "--max-new", "30"]
+    command = [*start, "complete", weights, "' = ", "--max-new", "30"]
     said = printed(command, terminal, COMPGPT_HOME=str(trained / "home"))
     assert said.startswith("' = ") and "\\" in said
 
