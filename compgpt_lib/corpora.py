@@ -9,12 +9,12 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from glob import escape
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 from filelock import FileLock
@@ -24,7 +24,7 @@ from compgpt_lib.corpus import Corpus, Split
 from compgpt_lib.support import checks, hashes
 from compgpt_lib.support.checks import Positive, checked
 from compgpt_lib.support.files import advising, home, resolved, write_text
-from compgpt_lib.tokenizer import CharTokenizer, count_characters
+from compgpt_lib.tokenizer import CharTokenizer
 
 PACKAGES = {  # what is imported: what is installed
     "pandas": "pandas",
@@ -40,20 +40,14 @@ GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build
 PATCH = re.compile(r"\n\n# start delvewheel patch\n.*?# end delvewheel patch\n", re.DOTALL)
 # What a folder of code holds besides a person's own, as hidden folders do.
 NOT_OWN = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
+SPLITS: tuple[Split, Split] = ("train", "valid")
 FORMAT = 3  # raise it when what is built from the same texts changes
 
 
 Suffix = Annotated[str, 'the end of a file name, as ".py"']
 Rows = Annotated[Sequence[Positive], "two numbers of rows, as (10_000, 1_000)"]
 Column = Annotated[str, "the name of a column"]
-
-
-class Document(NamedTuple):
-    """A text, where it came from, and the split it belongs to."""
-
-    name: str
-    split: Split
-    text: str
+Texts = Iterable[tuple[Split, str]]  # each with the split it belongs to
 
 
 def open_corpus(source: str | Path = "installed") -> Corpus:
@@ -73,21 +67,15 @@ def installed(min_count: Positive = 100) -> Corpus:
     near-duplicates; about one file in ten is held out. Characters that occur fewer than
     `min_count` times in all become the unknown one.
     """
-    versions = {}
-    for package in PACKAGES.values():
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            raise ImportError(f"the corpus needs {package}: pip install it") from None
-    skipped: Counter[str] = Counter()
-
-    def documents() -> Iterator[Document]:
-        for name, text in _distinct(_readable(_installed_files(), skipped), skipped):
-            yield Document(name, _split_of(name), text)
-
+    try:
+        versions = {name: metadata.version(name) for name in PACKAGES.values()}
+    except metadata.PackageNotFoundError as error:
+        raise ImportError(f"the corpus needs {error.name}: pip install it") from None
     about = {"name": "installed", "packages": versions, "min_count": min_count}
     about["licences"] = {name: _licence(name) for name in versions}
-    return _open_or_build(about, documents, skipped)
+    skipped: Counter[str] = Counter()
+    kept = _distinct(_readable(_installed_files(), skipped), skipped)
+    return _open_or_build(about, ((_split_of(name), text) for name, text in kept), skipped)
 
 
 @checked
@@ -111,11 +99,11 @@ def from_files(paths: Any, suffix: Suffix = ".py", min_count: Positive = 1) -> C
     for root in roots:
         if not root.exists():
             raise FileNotFoundError(f"paths: there is no file or folder at {root}")
-        below = _own_files(root, suffix, skipped) if root.is_dir() else [root]
         base = root if root.is_dir() else root.parent
+        below = _own_files(root, suffix, skipped) if root.is_dir() else [root]
         for file in filter(Path.is_file, below):
             files.setdefault(file.resolve(), file.relative_to(base).as_posix())
-    texts = list(_readable(((name, file) for file, name in files.items()), skipped))
+    texts = list(_readable(files.items(), skipped))
     if not texts:
         raise ValueError(
             f"no readable text in {', '.join(map(str, roots))}: "
@@ -124,20 +112,8 @@ def from_files(paths: Any, suffix: Suffix = ".py", min_count: Positive = 1) -> C
     digest = hashlib.sha256()
     for name, text in texts:
         digest.update(f"{name}\0{text}\0".encode("utf-8", "surrogatepass"))
-
-    by_file = len(texts) >= 10 and len({_split_of(name) for name, _ in texts}) == 2
-
-    def documents() -> Iterator[Document]:
-        for name, text in texts:
-            if by_file:
-                yield Document(name, _split_of(name), text)
-            else:
-                cut = len(text) - max(1, len(text) // 10)
-                yield Document(name, "train", text[:cut])
-                yield Document(name, "valid", text[cut:])
-
     about = {"name": "files", "sha256": digest.hexdigest(), "min_count": min_count}
-    return _open_or_build(about, documents, skipped)
+    return _open_or_build(about, _divided(texts), skipped)
 
 
 @checked
@@ -156,33 +132,23 @@ def from_huggingface(
     package, FileNotFoundError for a missing file, ValueError for a missing split or column, or
     a column that holds no texts.
     """
-    local = {"train": _local("train", train), "valid": _local("valid", valid)}
     if len(rows) != 2:
         raise ValueError(f"rows must be two numbers of rows, got {checks.short(rows)}")
+    sources = _source("train", train), _source("valid", valid)
+    stamps = [
+        source if isinstance(source, str) else f"{source.name}:{hashes.of_file(source)}"
+        for source in sources
+    ]
     counts = [int(count) for count in rows]
+    about = {"name": "huggingface", "sources": stamps, "rows": counts, "column": column}
     skipped: Counter[str] = Counter()
-
-    def documents() -> Iterator[Document]:
-        splits: tuple[tuple[Split, str, str, int], ...] = (
-            ("train", str(train), "train", counts[0]),
-            ("valid", str(valid), "validation", counts[1]),
-        )
-        for split, source, part, count in splits:
-            raw = _rows(source, local[split], part, count, column, only=train != valid)
-            for index, row in enumerate(raw):
-                if text := _cleaned(row, skipped):
-                    yield Document(f"{source}/{index}", split, text)
-
-    about: dict[str, Any] = {"name": "huggingface", "rows": counts, "column": column}
-    about["sources"] = [_stamp(train, local["train"]), _stamp(valid, local["valid"])]
-    return _open_or_build(about | {"min_count": min_count}, documents, skipped)
+    texts = _hub_texts(sources, counts, column, skipped)
+    return _open_or_build(about | {"min_count": min_count}, texts, skipped)
 
 
 def _paths(paths: Any) -> list[Path]:
-    single = isinstance(paths, str | bytes | os.PathLike)
-    if not single and not isinstance(paths, Iterable):
-        raise TypeError(f"paths must be a path or several, got {checks.short(paths)}")
-    roots = [resolved(path, "paths") for path in ([paths] if single else paths)]
+    several = isinstance(paths, Iterable) and not isinstance(paths, str | bytes | os.PathLike)
+    roots = [resolved(path, "paths") for path in (paths if several else [paths])]
     if not roots:
         raise ValueError(f"paths must name a file or a folder, got {checks.short(paths)}")
     return roots
@@ -192,21 +158,17 @@ def _own_files(root: Path, suffix: str, skipped: Counter[str]) -> list[Path]:
     """Return the files below a folder that end in `suffix`, in the same order on every system."""
     files: list[Path] = []
     for folder, folders, names in os.walk(root):
-        own = []
-        for name in folders:
-            if name.startswith(".") or name in NOT_OWN:
+        for name in folders[:]:
+            rented = os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+            if name.startswith(".") or name in NOT_OWN or rented:
                 skipped["hidden or installed folder"] += 1
-            elif os.path.exists(os.path.join(folder, name, "pyvenv.cfg")):
-                skipped["hidden or installed folder"] += 1
-            else:
-                own.append(name)
-        folders[:] = own
+                folders.remove(name)
         ends = (name for name in names if name.lower().endswith(suffix.lower()))
         files.extend(Path(folder, name) for name in ends)
     return sorted(files, key=lambda path: path.parts)
 
 
-def _installed_files() -> Iterator[tuple[str, Path]]:
+def _installed_files() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
@@ -215,39 +177,34 @@ def _installed_files() -> Iterator[tuple[str, Path]]:
         for file in sorted(root.rglob("*.py"), key=lambda file: file.as_posix()):
             name = f"{package}/{file.relative_to(root).as_posix()}"
             if not GENERATED.search(name):
-                yield name, file
+                yield file, name
 
 
 def _readable(
-    files: Iterator[tuple[str, Path]], skipped: Counter[str]
+    files: Iterable[tuple[Path, str]], skipped: Counter[str]
 ) -> Iterator[tuple[str, str]]:
-    for name, file in files:
+    """Yield the name and the text of each file that holds one."""
+    for file, name in files:
         try:
-            raw = file.read_bytes()
+            raw = file.read_bytes().decode("utf-8")
         except OSError:
             skipped["unreadable"] += 1
-            continue
-        if text := _cleaned(raw, skipped):
-            yield name, text
+        except UnicodeDecodeError:
+            skipped["not UTF-8"] += 1
+        else:
+            if text := _cleaned(raw, skipped):
+                yield name, text
 
 
-def _cleaned(raw: bytes | str, skipped: Counter[str]) -> str:
+def _cleaned(text: str, skipped: Counter[str]) -> str:
     """Return a text as a corpus holds it, or, counted as skipped, an empty one for none.
 
     Without a byte order mark, lines ended by a line feed alone, the same on every system.
     """
-    if (b"\0" if isinstance(raw, bytes) else "\0") in raw:  # type: ignore[operator]
-        skipped["binary"] += 1
-        return ""
-    try:
-        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
-    except UnicodeDecodeError:
-        skipped["not UTF-8"] += 1
-        return ""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     text = PATCH.sub("", text)
-    if not text.strip():
-        skipped["empty"] += 1
+    if "\0" in text or not text.strip():
+        skipped["binary" if "\0" in text else "empty"] += 1
         return ""
     return text
 
@@ -288,6 +245,18 @@ def _split_of(name: str) -> Split:
     return "valid" if _hash(name) % 10 == 0 else "train"
 
 
+def _divided(texts: list[tuple[str, str]]) -> Texts:
+    """Yield whole files for a split, or, of few, the beginning of each and its last tenth."""
+    by_file = len(texts) >= 10 and len({_split_of(name) for name, _ in texts}) == 2
+    for name, text in texts:
+        if by_file:
+            yield _split_of(name), text
+        else:
+            cut = len(text) - max(1, len(text) // 10)
+            yield "train", text[:cut]
+            yield "valid", text[cut:]
+
+
 def _licence(package: str) -> str:
     about = metadata.metadata(package)
     if "License-Expression" in about:
@@ -297,25 +266,37 @@ def _licence(package: str) -> str:
     return ", ".join(names) or "see the package"
 
 
-def _local(name: str, source: Any) -> Path | None:
-    """Return the path of a local data file, or None for the name of a data set of the hub."""
+def _source(name: str, source: Any) -> Path | str:
+    """Return the path of a local data file, or else the name of a data set of the hub."""
     path = resolved(source, name)
     if path.is_dir():
         raise ValueError(f"{name} must be a file or a data set of the hub, but {path} is a folder")
-    if path.suffix.lower() not in FILES and path.exists():
+    if path.exists() and path.suffix.lower() not in FILES:
         raise ValueError(f"{name}: {path} must end in .jsonl, .json or .parquet")
     if path.suffix.lower() in FILES and not path.exists():
         raise FileNotFoundError(f"{name}: there is no file at {path}")
-    return path if path.exists() else None
+    return path if path.exists() else str(source)
 
 
-def _stamp(source: str | Path, local: Path | None) -> str:
-    return str(source) if local is None else f"{local.name}:{hashes.of_file(local)}"
+def _hub_texts(
+    sources: Sequence[Path | str], counts: Sequence[int], column: str, skipped: Counter[str]
+) -> Texts:
+    """Yield the texts in a column of two data sets: one to learn from, one that is held out."""
+    splits: tuple[tuple[Split, str], ...] = (("train", "train"), ("valid", "validation"))
+    for (split, part), source, count in zip(splits, sources, counts, strict=True):
+        for row in _rows(source, part, count, only=sources[0] != sources[1]):
+            if column not in row:
+                raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
+            if not isinstance(row[column], str | None):
+                raise ValueError(
+                    f"{source}: column must name a column of texts, but {column!r} has "
+                    f"{checks.short(row[column])}; it has {', '.join(row)}"
+                )
+            if text := _cleaned(row[column] or "", skipped):
+                yield split, text
 
 
-def _rows(
-    source: str, local: Path | None, part: str, count: int, column: str, only: bool
-) -> Iterator[str]:
+def _rows(source: Path | str, part: str, count: int, only: bool) -> Iterator[dict[str, Any]]:
     """Yield rows of a data set's split `part`, or of its only split where `only` allows that."""
     try:
         import datasets
@@ -323,60 +304,38 @@ def _rows(
         raise ImportError(
             "data sets of the hub need the datasets package: pip install datasets"
         ) from error
-    if local is None:
+    if isinstance(source, str):
         parts = datasets.load_dataset(source, streaming=True)
     else:
-        kind = FILES[local.suffix.lower()]
-        parts = datasets.load_dataset(kind, data_files=escape(str(local)), streaming=True)
+        kind = FILES[source.suffix.lower()]
+        parts = datasets.load_dataset(kind, data_files=escape(str(source)), streaming=True)
     if part not in parts and not (only and len(parts) == 1):
         raise ValueError(f"{source} has no split {part!r}; it has {', '.join(map(str, parts))}")
-    rows = iter(parts.get(part, next(iter(parts.values()))).take(count))
-    for index in range(count):
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except Exception as error:  # pyarrow's, or one of datasets' own, as the file may be broken
-            raise ValueError(
-                f"{source} cannot be read after its row {index} ({error}): see that it is whole, "
-                "and that its texts are UTF-8"
-            ) from error
-        if column not in row:
-            raise ValueError(f"{source} has no column {column!r}; it has {', '.join(row)}")
-        text = row[column]
-        if not isinstance(text, str | None):
-            raise ValueError(
-                f"{source}: column must name a column of texts, but {column!r} has "
-                f"{checks.short(text)}; it has {', '.join(row)}"
-            )
-        yield text or ""
+    index = 0
+    try:
+        for row in parts.get(part, next(iter(parts.values()))).take(count):
+            yield row
+            index += 1
+    except Exception as error:  # pyarrow's, or one of datasets' own, as the file may be broken
+        raise ValueError(
+            f"{source} cannot be read after its row {index} ({error}): see that it is whole, "
+            "and that its texts are UTF-8"
+        ) from error
 
 
-def _open_or_build(
-    about: dict[str, Any], documents: Callable[[], Iterable[Document]], skipped: Counter[str]
-) -> Corpus:
+def _open_or_build(about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> Corpus:
     about = {"format": FORMAT, **about}
     key = hashes.of_json(about)[:16]
     folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
     corpus = _load(folder)
-    if corpus is not None:
-        return corpus
-    with advising(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            corpus = _load(folder)  # another process may have built it meanwhile
-            if corpus is None:
-                shutil.rmtree(folder, ignore_errors=True)  # damaged
-                part = folder.with_name(f"{folder.name}.part")
-                shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
-                part.mkdir()
-                try:
-                    _build(part, about, documents(), skipped)
-                    part.rename(folder)
-                except BaseException:
-                    shutil.rmtree(part, ignore_errors=True)
-                    raise
-                corpus = _load(folder)
+    if corpus is None:
+        with advising(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{folder}.lock"):
+                corpus = _load(folder)  # another process may have built it meanwhile
+                if corpus is None:
+                    _build(folder, about, texts, skipped)
+                    corpus = _load(folder)
     if corpus is None:
         raise OSError(f"{folder} cannot be read after it was written: check the disk")
     return corpus
@@ -387,48 +346,52 @@ def _load(folder: Path) -> Corpus | None:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         tokenizer = CharTokenizer.load(folder / "tokenizer.json")
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("train", "valid")
-        }
-        whole = all(
-            hashes.of_file(folder / f"{name}.npy") == manifest["sha256"][name] for name in arrays
-        )
-        right = tokenizer.fingerprint == manifest["fingerprint"]
-        if not (whole and right and manifest.pop("check") == hashes.of_json(manifest)):
+        train, valid = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in SPLITS)
+        sums = {name: hashes.of_file(folder / f"{name}.npy") for name in SPLITS}
+        whole = manifest.pop("check") == hashes.of_json(manifest) and sums == manifest["sha256"]
+        if not whole or tokenizer.fingerprint != manifest["fingerprint"]:
             return None
     except Exception:  # damaged bytes make readers raise nearly anything, tokenize.TokenError even
         return None
-    return Corpus(folder, tokenizer, arrays["train"], arrays["valid"], manifest)
+    return Corpus(folder, tokenizer, train, valid, manifest)
 
 
-def _build(
-    folder: Path, about: dict[str, Any], documents: Iterable[Document], skipped: Counter[str]
-) -> None:
-    texts: dict[str, list[str]] = {"train": [], "valid": []}
+def _build(folder: Path, about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> None:
+    """Build a corpus in place of what is in the folder, whole or not at all."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
+    part.mkdir()
+    try:
+        _write(part, about, texts, skipped)
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(folder: Path, about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> None:
+    parts: dict[Split, list[str]] = {"train": [], "valid": []}
     # A bar only where it is worth one: a notebook shows the same whether it builds or opens.
-    progress = tqdm(
-        documents, desc=f"corpus {about['name']}", unit=" files", delay=30, mininterval=1
-    )
-    for document in progress:
-        texts[document.split].append(document.text)
-    counts = count_characters(text for split in texts.values() for text in split)
-    joined = {split: "\n".join(parts) for split, parts in texts.items()}
+    for split, text in tqdm(
+        texts, desc=f"corpus {about['name']}", unit=" files", delay=30, mininterval=1
+    ):
+        parts[split].append(text)
+    joined = {split: "\n".join(parts[split]) for split in parts}
     for split, text in joined.items():
         if not text:
             raise ValueError(f"the {split} text would be empty: give more or longer files")
     tokenizer = CharTokenizer.from_text(joined.values(), min_count=about["min_count"])
+    tokenizer.save(folder / "tokenizer.json")
     for split, text in joined.items():
         np.save(folder / f"{split}.npy", tokenizer.encode_array(text), allow_pickle=False)
-    tokenizer.save(folder / "tokenizer.json")
     manifest = about | {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": {split: len(parts) for split, parts in texts.items()},
+        "files": {split: len(parts[split]) for split in parts},
         "skipped": dict(skipped),
         "characters": {split: len(text) for split, text in joined.items()},
-        "distinct_characters": int((counts > 0).sum()),
         "vocabulary": len(tokenizer),
         "fingerprint": tokenizer.fingerprint,
-        "sha256": {split: hashes.of_file(folder / f"{split}.npy") for split in texts},
+        "sha256": {split: hashes.of_file(folder / f"{split}.npy") for split in parts},
     }
     manifest["check"] = hashes.of_json(manifest)
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True))

@@ -98,7 +98,7 @@ def _generate(
         index = choose(logits[0, -1], sampling, generator)
         yield index, logits[0, -1]
         if len(window) == context_length:
-            window = window[-(context_length // 2) :] if context_length > 1 else window[:0]
+            window = window[context_length - context_length // 2 :]
             cache = Cache(context_length)
         unread = torch.tensor([index], device=model.device)
         window = torch.cat((window, unread))

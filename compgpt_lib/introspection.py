@@ -54,6 +54,45 @@ def parts(model: Decoder) -> list[str]:
     return [f"branches.{branch}" for branch in branches] + names
 
 
+@checked
+def part_names(model: Decoder) -> dict[str, str]:
+    """Return what people call each part and each stage, by its name in code: counted from 1.
+
+    `blocks.3.heads.0` is "block 4, head 1"; what a compression passes on is called "after the first
+    compression". A block that stands elsewhere than in the four models keeps its name in code.
+    """
+    names, compressions = {}, 0
+    for path, layer in model.named_modules():
+        if isinstance(layer, Embedding):
+            names[path] = "embedding"
+        elif isinstance(layer, LinearCompression | ConvCompression):
+            names[path] = f"after the {_ordinal(compressions)} compression"
+            compressions += 1
+    for part in parts(model):
+        path, _, head = part.partition(".heads.")
+        names[part] = _spoken(path) + (f", head {int(head) + 1}" if head else "")
+    return names
+
+
+def _spoken(path: str) -> str:
+    """Return what people call a block or a branch."""
+    match path.split("."):
+        case ["blocks", block] if block.isdecimal():
+            return f"block {int(block) + 1}"
+        case ["branches", branch]:
+            return f"{branch} branch"
+        case ["branches", branch, block] if block.isdecimal():
+            return f"{branch} branch, block {int(block) + 1}"
+        case ["stages", stage, block] if stage.isdecimal() and block.isdecimal():
+            return f"stage {int(stage) + 1}, block {int(block) + 1}"
+    return path
+
+
+def _ordinal(index: int) -> str:
+    words = "first second third fourth fifth sixth seventh eighth ninth tenth".split()
+    return words[index] if index < len(words) else f"{index + 1}th"
+
+
 def _knock_out(model: Decoder, part: str) -> None:
     """Silence a part: a branch or a head gives zeros, a block passes on what it was given."""
     path, _, head = part.partition(".heads.")

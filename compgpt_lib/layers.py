@@ -31,6 +31,11 @@ class Cache:
         self._uses: Counter[nn.Module] = Counter()  # in this pass: a model may use a layer twice
         self._pass = 0  # the length at its beginning
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the buffers take, those of positions to come included."""
+        return sum(rows.nbytes for rows in self._rows.values())
+
     def append(self, owner: nn.Module, new: Tensor) -> Tensor:
         """Add `owner`'s rows `new` (..., t, d) and return all of them so far (..., S, d).
 

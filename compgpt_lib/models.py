@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.fast.branches import side_by_side
+from compgpt_lib.fast.copies import apart
 from compgpt_lib.fast.dropout import Dropout
-from compgpt_lib.fast.loss import linear_cross_entropy
+from compgpt_lib.fast.loss import quick_loss
 from compgpt_lib.fast.rows import share_out
 from compgpt_lib.layers import Cache, ConvCompression, DecoderBlock, Embedding, LinearCompression
 from compgpt_lib.support import checks
@@ -76,20 +77,7 @@ class Decoder(nn.Module):
     def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of `forward` alone: quicker, since no logits are kept."""
         checks.require_kind("targets", targets, Tensor, "a torch tensor (B, T)")
-        if not self._plain_head():
-            return cast(Tensor, self(ids, targets)[1])
-        check_ids(ids, targets, 0, self.config, self.device)
-        x = self.decode(self.embedding(ids), None)  # (B, T, head width)
-        return linear_cross_entropy(
-            self.dropout(x).flatten(0, 1), self.head, targets.flatten().long()
-        )
-
-    def _plain_head(self) -> bool:
-        """Say whether `forward` and the head are still those that `loss` stands for."""
-        own = type(self).forward is Decoder.forward and "forward" not in self.__dict__
-        hooked = any(m._forward_hooks or m._forward_pre_hooks for m in (self, self.head))
-        linear = type(self.head) is nn.Linear and "forward" not in self.head.__dict__
-        return own and linear and self.head.bias is not None and not hooked
+        return quick_loss(self, ids, targets, Decoder.forward)
 
     def ids_of(self, text: str | Tensor, name: str = "text") -> Tensor:
         """Return the ids (T,) of a text, on the model's device; of ids, themselves.
@@ -126,11 +114,11 @@ class Decoder(nn.Module):
 
         Whatever is done to its modules, this model and who uses it meanwhile see nothing of it.
         """
-        return _apart(self)
+        return apart(self)
 
     def for_generation(self) -> Self:
         """Return `for_evaluation`, for as long as no weight changes, quick at one character."""
-        return cast(Self, share_out(self.for_evaluation()))
+        return share_out(self.for_evaluation())
 
     @property
     def device(self) -> torch.device:
@@ -149,14 +137,6 @@ def require_size(config: ModelConfig, tokenizer: CharTokenizer) -> None:
             f"the vocabulary has {len(tokenizer)} characters but the model has vocab_size="
             f"{config.vocab_size}: build it with vocab_size=len(corpus.tokenizer)"
         )
-
-
-def _apart(module: Any) -> Any:
-    own = copy.copy(module)
-    own._modules = {name: part and _apart(part) for name, part in module._modules.items()}
-    own._forward_hooks = copy.copy(module._forward_hooks)  # so that `trace` may add its own
-    own.training = False
-    return own
 
 
 class GPT(Decoder):
@@ -216,9 +196,8 @@ class ParallelGPT(Decoder):
 
     def for_generation(self) -> Self:
         """Return a copy that is quick at one character at a time: its branches run side by side."""
-        quick = super().for_generation()
-        plain = type(self).decode is ParallelGPT.decode and "decode" not in self.__dict__
-        return cast(Self, side_by_side(quick, cast(Any, self.branches))) if plain else quick
+        own = self.for_evaluation()
+        return side_by_side(share_out(own), own.branches, ParallelGPT.decode)
 
     def only(self, branch: Branch) -> Self:
         """Return the same trained model with one branch alone ("heavier" is p-gpt-1).

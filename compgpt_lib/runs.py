@@ -159,11 +159,9 @@ class Checkpoint:
 
     def _is_further(self, step: int) -> bool:
         """Say whether another notebook that trains the same was quicker."""
-        if self.path is None or not self.path.exists():
-            return False
         try:
-            about = read_about(self.path)
-        except ValueError:
+            about = read_about(self.path) if self.path else {}
+        except ValueError:  # none yet, or a damaged one
             return False
         same = all(about.get(key) == self.identity[key] for key in self.identity)
-        return same and about.get("progress", {}).get("step", 0) > step
+        return same and about["progress"]["step"] > step

@@ -56,10 +56,10 @@ class CharTokenizer:
         With `min_count` above 1 the rarer ones become the unknown character. Raises ValueError for
         an empty text or one in which no character is that frequent.
         """
-        texts = [text] if isinstance(text, str) else list(text)
-        for part in texts:
+        counts = np.zeros(_CODE_POINTS, dtype=np.int64)
+        for part in [text] if isinstance(text, str) else text:
             checks.require_kind("text", part, str, "a text, or texts")
-        counts = count_characters(texts)
+            counts += np.bincount(code_points(part), minlength=_CODE_POINTS)
         frequent = (counts >= min_count).nonzero()[0].astype("<u4")
         if not len(frequent):
             raise ValueError(
@@ -119,9 +119,6 @@ class CharTokenizer:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CharTokenizer) and self.to_json() == other.to_json()
 
-    def __hash__(self) -> int:
-        return hash(self.to_json())
-
     def __repr__(self) -> str:
         rest = "" if self.unknown is None else f", the rest as {self.unknown!r}"
         return f"CharTokenizer({len(self)} characters{rest})"
@@ -176,12 +173,3 @@ class CharTokenizer:
 def code_points(text: str) -> np.ndarray:
     """Return a text as its Unicode code points, one uint32 each."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def count_characters(texts: Iterable[str]) -> np.ndarray:
-    """Return how often each Unicode code point occurs, (0x110000,)."""
-    counts = np.zeros(_CODE_POINTS, dtype=np.int64)
-    for text in texts:
-        occurrences = np.bincount(code_points(text))
-        counts[: len(occurrences)] += occurrences
-    return counts

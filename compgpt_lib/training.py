@@ -19,17 +19,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from compgpt_lib import runs
 from compgpt_lib.config import TrainConfig
 from compgpt_lib.corpus import Corpus, Split
 from compgpt_lib.models import Decoder
-from compgpt_lib.runs import (
-    LEFT,
-    Checkpoint,
-    check_run,
-    identity_of,
-    require_vocabulary,
-    weights_hash,
-)
 from compgpt_lib.support.checks import Positive, checked
 from compgpt_lib.support.devices import accelerator_for, out_of_memory, to_device, undisturbed
 from compgpt_lib.support.files import AnyPath
@@ -90,7 +83,7 @@ def mean_loss(
 
     The windows are evenly spaced and the same for every model of one context length.
     """
-    require_vocabulary(model, corpus)
+    runs.require_vocabulary(model, corpus)
     x, y = corpus.windows(split, windows, model.config.context_length)
     own = model.for_evaluation()
     total = torch.zeros((), device=model.device)
@@ -120,9 +113,9 @@ def train(
     Raises ValueError for a corpus, a batch or a checkpoint that does not fit the model and config,
     FloatingPointError for a loss that is not finite.
     """
-    check_run(model, corpus)
-    identity = identity_of(model, corpus, config)
-    loop = _Loop(model, corpus, config, Checkpoint(folder, identity), watch, progress)
+    runs.check_run(model, corpus)
+    identity = runs.identity_of(model, corpus, config)
+    loop = _Loop(model, corpus, config, runs.Checkpoint(folder, identity), watch, progress)
     try:
         loop.run()
     except (MemoryError, RuntimeError) as error:
@@ -139,7 +132,7 @@ def train(
         loop.bar.close()
         model.eval()
         if folder is not None:
-            LEFT[model] = weights_hash(model), identity
+            runs.LEFT[model] = runs.weights_hash(model), identity
     return Run(model, loop.history(), loop.finished)
 
 
@@ -151,7 +144,7 @@ class _Loop:
         model: Decoder,
         corpus: Corpus,
         config: TrainConfig,
-        checkpoint: Checkpoint,
+        checkpoint: runs.Checkpoint,
         watch: Watch | None,
         progress: bool,
     ) -> None:
@@ -161,22 +154,20 @@ class _Loop:
         self.mine = self._share()
         model.tokenizer = corpus.tokenizer
         model.to(self.accelerator.device).train()
-        self.bare_optimizer = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=self.accelerator.device.type in ("cpu", "cuda"),
         )
-        self.bare_optimizer.zero_grad()  # of a run that was stopped within a step
-        self.now = checkpoint.read(model, self.bare_optimizer)
-        self.loss_of, self.optimizer = self.accelerator.prepare(_Loss(model), self.bare_optimizer)
-        self.scaler = self.accelerator.scaler
-        if self.scaler is not None and self.now.scaler:
-            self.scaler.load_state_dict(self.now.scaler)
-        self.step_loss = torch.compile(self.loss_of) if config.compile else self.loss_of
-        self.compiling = config.compile
+        optimizer.zero_grad()  # of a run that was stopped within a step
+        self.now = checkpoint.read(model, optimizer)
+        self.loss_of, self.optimizer = self.accelerator.prepare(_Loss(model), optimizer)
+        if config.compile:
+            self.loss_of = torch.compile(self.loss_of)
+        if self.accelerator.scaler is not None and self.now.scaler:
+            self.accelerator.scaler.load_state_dict(self.now.scaler)
         self.running = torch.tensor(self.now.running, device=self.accelerator.device)
-        self.started: float | None = None  # when the steps since the last evaluation began
         self.whole = True  # not while weights, step and rows do not fit each other
         self.bar = tqdm(
             total=config.steps,
@@ -208,21 +199,27 @@ class _Loop:
         return pd.DataFrame(self.now.rows, columns=HISTORY)
 
     def run(self) -> None:
-        """Take steps and evaluate until the run is finished."""
+        """Train and evaluate in turn until the run is finished."""
         if self.now.rows and self.watch is not None:
             self.watch(self.history())
         while not self.finished:
-            now, config = self.now, self.config
-            due = now.step % config.eval_every == 0 or now.step == config.steps
-            if due and now.since_row:
-                self.evaluate()
-            else:
+            self.evaluate(self.take_steps())
+
+    def take_steps(self) -> float:
+        """Take the steps up to the next evaluation and return the mean loss since the last."""
+        now, config = self.now, self.config
+        last_row = now.step - now.since_row
+        started = time.perf_counter()
+        try:
+            while now.step < min(config.steps, last_row + config.eval_every):
                 self.take_step()
+            return float(self.accelerator.reduce(self.running, "mean")) / now.since_row
+        finally:
+            now.seconds += time.perf_counter() - started
 
     def take_step(self) -> None:
         """Take one optimizer step, on as many batches as `accumulation` says."""
         now, config, device = self.now, self.config, self.accelerator.device
-        self.started = self.started or time.perf_counter()
         rng = np.random.default_rng((config.seed, now.step))
         seed = np.random.SeedSequence((config.seed, now.step, self.accelerator.process_index))
         torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
@@ -236,7 +233,7 @@ class _Loop:
             ids, targets = to_device(device, *(tensor[self.mine] for tensor in batch))
             last = part == config.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.loss_of):
-                loss = self.step_loss(ids, targets) / config.accumulation
+                loss = self.loss_of(ids, targets) / config.accumulation
                 self.accelerator.backward(loss)
             total += loss.detach()
         if config.gradient_clip:
@@ -248,17 +245,11 @@ class _Loop:
         now.step += 1
         now.since_row += 1
         self.whole = True
-        if self.compiling:
-            self.compiling = False
-            seconds = time.perf_counter() - self.started
-            self.bar.write(f"the first step, with compiling, took {seconds:.0f} s")
         self.bar.update()
 
-    def evaluate(self) -> None:
+    def evaluate(self, train_loss: float) -> None:
         """Add a row to the history, and keep what was trained so far."""
         now, config = self.now, self.config
-        train_loss = float(self.accelerator.reduce(self.running, "mean")) / now.since_row
-        self._stop_clock()
         if not math.isfinite(train_loss):
             path = self.checkpoint.path
             raise FloatingPointError(
@@ -270,33 +261,32 @@ class _Loop:
             valid_loss = mean_loss(self.model, self.corpus, "valid", config.eval_windows)
         windows = now.step * config.batch_size * config.accumulation
         tokens = windows * self.model.config.context_length
-        row = [now.step, tokens, now.seconds, train_loss, valid_loss, valid_loss / math.log(2)]
+        rate = learning_rate(now.step - 1, config)
+        losses = train_loss, valid_loss, valid_loss / math.log(2)
+        row = dict(zip(HISTORY, (now.step, tokens, now.seconds, *losses, rate), strict=True))
         self.whole = False
-        now.rows.append(
-            dict(zip(HISTORY, [*row, learning_rate(now.step - 1, config)], strict=True))
-        )
+        now.rows.append(row)
         self.running.zero_()
         now.since_row = 0
         self.whole = True
         self.keep()
-        speed = tokens / now.seconds
-        self.bar.set_postfix_str(
-            f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {speed:,.0f} tokens/s"
+        said = (
+            f"loss {train_loss:.3f}, valid {valid_loss:.3f}, {tokens / now.seconds:,.0f} tokens/s"
         )
+        self.bar.set_postfix_str(said)
         if self.watch is not None:
             self.watch(self.history())
 
     def keep(self) -> None:
         """Write a checkpoint."""
         self.now.running = float(self.running)
-        if self.scaler is not None:
-            self.now.scaler = self.scaler.state_dict()
+        if self.accelerator.scaler is not None:
+            self.now.scaler = self.accelerator.scaler.state_dict()
         if self.accelerator.is_main_process:
-            self.checkpoint.write(self.model, self.bare_optimizer, self.now)
+            self.checkpoint.write(self.model, self.optimizer, self.now)
 
     def stop(self) -> None:
         """Say where the run was stopped, and keep it if the weights are good."""
-        self._stop_clock()
         again = "" if self.checkpoint.path is None else "; run the cell again to go on"
         self.bar.write(
             f"stopped at step {self.now.step} of {self.config.steps}: the model keeps what it "
@@ -305,8 +295,3 @@ class _Loop:
         healthy = all(weight.isfinite().all() for weight in self.model.parameters())
         if healthy and self.whole:  # or the checkpoint before stays the last good state
             self.keep()
-
-    def _stop_clock(self) -> None:
-        if self.started is not None:
-            self.now.seconds += time.perf_counter() - self.started
-            self.started = None

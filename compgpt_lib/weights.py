@@ -61,26 +61,20 @@ def describe(model: Decoder) -> dict[str, Any]:
     `changed` names the class of a model that computes something else than the library's does.
     """
     about = {"model": model.name, "config": model.config.as_dict()}
-    if not _as_built(model):
+    branch: Any = next(iter(getattr(model, "branches", ())), "first")
+    known = model.name in (*MODELS, LONE_BRANCH)
+    if not known or code_of(_named(model.name, model.config, branch)) != code_of(model):
         kind = type(model)
         about["changed"] = f"{kind.__module__}.{kind.__qualname__}"
     return about
 
 
-def _as_built(model: Decoder) -> bool:
-    """Say whether a model computes what `build` makes of its name and configuration."""
-    branches = list(model.branches) if isinstance(model, ParallelGPT) else []
-    fresh = _named(model.name, model.config, branches[0] if branches else "first")
-    return fresh is not None and code_of(fresh) == code_of(model)
-
-
-def _named(name: str, config: ModelConfig, branch: str) -> Decoder | None:
-    """Return a new model of a name, p-gpt-1 as that branch of a p-gpt; None for another name."""
+def _named(name: str, config: ModelConfig, branch: Branch) -> Decoder:
+    """Return a new model of a name, p-gpt-1 as that branch of a p-gpt."""
     with torch.device("cpu"):
         if name == LONE_BRANCH:
-            pair = build(ParallelGPT.name, config)
-            return cast(ParallelGPT, pair).only(cast(Branch, branch))
-        return build(name, config) if name in MODELS else None
+            return cast(ParallelGPT, build(ParallelGPT.name, config)).only(branch)
+        return build(name, config)
 
 
 def contents(model: Decoder) -> dict[str, Any]:
@@ -131,19 +125,13 @@ def load(path: AnyPath, into: Decoder | None = None) -> Decoder:
 def _empty(path: Path, about: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Decoder:
     """Return the model that a file describes, its weights not yet filled in."""
     try:
-        branch = "first" if any(".first." in key for key in weights) else "second"
+        branch: Branch = "first" if any(".first." in key for key in weights) else "second"
         model = _named(about["model"], ModelConfig(**about["config"]), branch)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say which model it holds ({error})") from error
-    if model is None:
-        raise ValueError(f"{path} does not say which model it holds ({about['model']})")
-    _tie(model, tied(weights))
-    return model
-
-
-def _tie(model: Decoder, ties: Mapping[str, str]) -> None:
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    for tie, name in ties.items():
+    for tie, name in tied(weights).items():
         if tie in parameters and name in parameters:
             owner, _, leaf = tie.rpartition(".")
             model.get_submodule(owner)._parameters[leaf] = parameters[name]
+    return model

@@ -153,10 +153,12 @@ def test_what_pytest_collects_by_itself(option):
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run([*command, *option], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
-    found = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    collected = {line.split("::")[0] for line in done.stdout.splitlines() if "::" in line}
     expected = {f"notebooks/{path.name}" for path in ROOT.glob("notebooks/[0-9]*.ipynb")}
-    assert {name for name in found if name.endswith(".ipynb")} == (expected if option else set())
-    assert any(name.startswith("tests/assignments/") for name in found)
+    assert {name for name in collected if name.endswith(".ipynb")} == (
+        expected if option else set()
+    )
+    assert any(name.startswith("tests/assignments/") for name in collected)
 
 
 def test_a_path_with_braces_is_no_pattern_of_papermills(tmp_path):
@@ -166,7 +168,6 @@ def test_a_path_with_braces_is_no_pattern_of_papermills(tmp_path):
 
 SETUP_RUN = """
 import importlib.util, sys
-asked = []
 importlib.util.find_spec = lambda name: None
 {cell}
 print(source)
@@ -191,9 +192,9 @@ def test_the_newest_wheel_is_installed_under_its_own_name(tmp_path):
             [sys.executable, "-c", SETUP_RUN.format(cell=cell)],
             cwd=tmp_path, capture_output=True, text=True, check=True,
         )  # fmt: skip
-        found = Path(done.stdout.strip())
-        assert found.name == wheel.name.replace(" (1)", "")
-        assert found.read_bytes() == wheel.name.encode()
+        chosen = Path(done.stdout.strip())
+        assert chosen.name == wheel.name.replace(" (1)", "")
+        assert chosen.read_bytes() == wheel.name.encode()
 
 
 def test_the_set_up_cell_is_a_file_that_is_linted():

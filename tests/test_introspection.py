@@ -21,13 +21,13 @@ CASES = int(os.environ.get("COMPGPT_CASES", 40))
 @each_kind
 def test_attention_rows_sum_to_1_and_see_no_future(name, kernel_size):
     model = tiny_model(name, kernel_size=kernel_size)
-    seen = trace(model, some_ids(1, 10)[0])
-    assert len(seen.attention) == 4
-    for pattern in seen.attention.values():
+    record = trace(model, some_ids(1, 10)[0])
+    assert len(record.attention) == 4
+    for pattern in record.attention.values():
         assert pattern.shape == (2, 10, 10)
         assert_close(pattern.sum(-1), torch.ones(2, 10))
         assert (pattern.triu(1) == 0).all() and (pattern >= 0).all()
-    assert_close(seen.logits, model(some_ids(1, 10))[0])
+    assert_close(record.logits, model(some_ids(1, 10))[0])
 
 
 @each_kind
@@ -53,21 +53,21 @@ def test_the_residual_stream_stage_by_stage():
         ],
     }
     for name, wanted in widths.items():
-        seen = trace(tiny_model(name), some_ids(1, 10)[0])
-        assert [(key, rows.shape[1]) for key, rows in seen.residual.items()] == wanted
-        assert {rows.shape[0] for rows in seen.residual.values()} == {10}
-        last = list(seen.residual.values())[-1]
-        assert_close(tiny_model(name).head(last), seen.logits)
+        record = trace(tiny_model(name), some_ids(1, 10)[0])
+        assert [(key, rows.shape[1]) for key, rows in record.residual.items()] == wanted
+        assert {rows.shape[0] for rows in record.residual.values()} == {10}
+        last = list(record.residual.values())[-1]
+        assert_close(tiny_model(name).head(last), record.logits)
 
 
 def test_branches_add_up_to_what_the_head_reads():
     model = tiny_model("p-gpt")
     model.w.data.fill_(0.3)
-    seen = trace(model, some_ids(1, 10)[0])
-    assert_close(model.head(seen.branches["first"] + seen.branches["second"]), seen.logits)
+    record = trace(model, some_ids(1, 10)[0])
+    assert_close(model.head(record.branches["first"] + record.branches["second"]), record.logits)
     alone = trace(model.only("second"), some_ids(1, 10)[0])
     assert list(alone.branches) == ["second"]
-    assert_close(alone.branches["second"], seen.branches["second"])
+    assert_close(alone.branches["second"], record.branches["second"])
     assert_close(alone.logits, model.only("second")(some_ids(1, 10))[0])
 
 
@@ -78,12 +78,12 @@ def test_a_batch_is_refused():
 
 def test_the_stages_of_p_gpt_and_cc_gpt():
     branches = [f"branches.{branch}.{i}" for branch in ("first", "second") for i in range(2)]
-    seen = trace(tiny_model("p-gpt"), some_ids(1, 10)[0])
-    assert {key: rows.shape for key, rows in seen.residual.items()} == {
+    record = trace(tiny_model("p-gpt"), some_ids(1, 10)[0])
+    assert {key: rows.shape for key, rows in record.residual.items()} == {
         "embedding": (10, 32),
         **{key: (10, 16) for key in branches},
     }
-    assert list(seen.residual) == ["embedding", *branches] and list(seen.attention) == branches
+    assert list(record.residual) == ["embedding", *branches] and list(record.attention) == branches
     lc, cc = (trace(tiny_model(name), some_ids(1, 10)[0]) for name in ("lc-gpt", "cc-gpt"))
     assert list(cc.residual) == list(lc.residual)
     assert [x.shape for x in cc.residual.values()] == [x.shape for x in lc.residual.values()]
@@ -92,11 +92,11 @@ def test_the_stages_of_p_gpt_and_cc_gpt():
 
 def test_a_block_turns_its_stage_into_the_next():
     model = tiny_model("gpt")
-    seen = trace(model, some_ids(1, 10)[0])
-    stages = list(seen.residual.values())
+    record = trace(model, some_ids(1, 10)[0])
+    stages = list(record.residual.values())
     for block, before, after in zip(model.blocks, stages, stages[1:], strict=False):
         assert_close(block(before[None])[0], after)
-    assert torch.equal(seen.ids, some_ids(1, 10)[0])
+    assert torch.equal(record.ids, some_ids(1, 10)[0])
 
 
 def test_a_trace_that_fails_leaves_the_model_as_it_was():
@@ -124,41 +124,41 @@ def test_the_parts_that_can_be_knocked_out():
 def test_without_a_branch_it_is_p_gpt_1(gone, left):
     model, ids = tiny_model("p-gpt"), some_ids(1, 10)[0]
     model.w.data.fill_(0.7)
-    seen = trace(model, ids, [f"branches.{gone}"])
-    assert_close(seen.logits, model.only(left)(ids[None])[0])
-    assert_close(seen.branches[left], trace(model, ids).branches[left])
-    assert (seen.branches[gone] == 0).all()
+    record = trace(model, ids, [f"branches.{gone}"])
+    assert_close(record.logits, model.only(left)(ids[None])[0])
+    assert_close(record.branches[left], trace(model, ids).branches[left])
+    assert (record.branches[gone] == 0).all()
 
 
 @each_kind
 def test_a_block_knocked_out_passes_on_what_it_was_given(name, kernel_size):
     model, ids = tiny_model(name, kernel_size=kernel_size), some_ids(1, 10)[0]
     block = [part for part in parts(model) if "heads" not in part][-1]
-    seen = trace(model, ids, [block])
-    before = [stage for stage in seen.residual if stage != block]
-    place = list(seen.residual).index(block)
+    record = trace(model, ids, [block])
+    before = [stage for stage in record.residual if stage != block]
+    place = list(record.residual).index(block)
     if place and "branches" not in block:
-        assert_close(seen.residual[block], seen.residual[before[place - 1]])
-    assert not torch.equal(seen.logits, trace(model, ids).logits)
+        assert_close(record.residual[block], record.residual[before[place - 1]])
+    assert not torch.equal(record.logits, trace(model, ids).logits)
     assert_close(trace(model, ids).logits, model(ids[None])[0])  # and nothing stays knocked out
 
 
 def test_gpt_without_a_block_is_gpt_with_one_fewer():
     model, ids = tiny_model("gpt"), some_ids(1, 10)[0]
-    seen = trace(model, ids, ["blocks.1", "blocks.3"])
+    record = trace(model, ids, ["blocks.1", "blocks.3"])
     x = model.embedding(ids[None])
     for index in (0, 2):
         x = model.blocks[index](x)
-    assert_close(seen.logits, model.head(x)[0].detach())
+    assert_close(record.logits, model.head(x)[0].detach())
 
 
 def test_a_head_knocked_out_adds_nothing():
     model, ids = tiny_model("gpt"), some_ids(1, 10)[0]
-    seen = trace(model, ids, ["blocks.0.heads.1"])
+    record = trace(model, ids, ["blocks.0.heads.1"])
     other = tiny_model("gpt")
     width = other.config.d_model // other.config.n_heads
     other.blocks[0].attention.output.weight.data[:, width : 2 * width] = 0  # h reads (head 0, 1)
-    assert_close(seen.logits, other(ids[None])[0])
+    assert_close(record.logits, other(ids[None])[0])
 
 
 def test_a_part_that_is_not_there_is_refused():
@@ -229,21 +229,21 @@ def test_a_silenced_part_is_silent_whatever_else_is(data):
     name = data.draw(st.sampled_from(["p-gpt", "gpt", "lc-gpt"]))
     model, ids = tiny_model(name), some_ids(1, 10)[0]
     knocked = data.draw(st.lists(st.sampled_from(parts(model)), max_size=6))
-    seen = trace(model, ids, knocked)
-    assert torch.equal(seen.logits, trace(model, ids, list(set(knocked))[::-1]).logits)
+    record = trace(model, ids, knocked)
+    assert torch.equal(record.logits, trace(model, ids, list(set(knocked))[::-1]).logits)
     for branch in ("first", "second"):
         if f"branches.{branch}" in knocked:
-            assert (seen.branches[branch] == 0).all()
-    stages = list(seen.residual)
+            assert (record.branches[branch] == 0).all()
+    stages = list(record.residual)
     for part in knocked:
         place = stages.index(part) if part in stages else 0
         if place and "branches" not in part:
-            assert torch.equal(seen.residual[part], seen.residual[stages[place - 1]])
+            assert torch.equal(record.residual[part], record.residual[stages[place - 1]])
 
 
 def test_the_last_block_does_not_bring_a_silenced_branch_back():
     model, ids = tiny_model("p-gpt"), some_ids(1, 10)[0]
     alone = trace(model, ids, ["branches.first"])
     for knocked in (["branches.first", "branches.first.1"], ["branches.first.1", "branches.first"]):
-        seen = trace(model, ids, knocked)
-        assert torch.equal(seen.logits, alone.logits) and (seen.branches["first"] == 0).all()
+        record = trace(model, ids, knocked)
+        assert torch.equal(record.logits, alone.logits) and (record.branches["first"] == 0).all()

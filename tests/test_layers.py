@@ -98,7 +98,7 @@ def fused_calls(monkeypatch):
 def test_the_fused_kernel_is_taken_where_it_wins(fused_calls):
     layer, x = CausalAttention(D, H, 0.25), noise(B, T, D).float()
     on_cuda = x.as_subclass(OnCuda)
-    for training, given, wanted in (
+    for training, inputs, wanted in (
         (False, x, [0.0]),
         (False, on_cuda, [0.0]),
         (False, x[:, :1], [0.0]),
@@ -106,7 +106,7 @@ def test_the_fused_kernel_is_taken_where_it_wins(fused_calls):
         (True, on_cuda, [0.25]),
     ):
         fused_calls.clear()
-        layer.train(training)(given)
+        layer.train(training)(inputs)
         assert fused_calls == wanted
     fused_calls.clear()
     with torch.autocast("cpu", torch.bfloat16):
@@ -212,16 +212,16 @@ def test_the_embedding_adds_token_and_position():
 
 
 def test_dropout_acts_on_weights_that_sum_to_1_and_on_the_hidden_layer():
-    block, seen = shaken(DecoderBlock(D, H, 0.5)), {}
+    block, dropouts = shaken(DecoderBlock(D, H, 0.5)), {}
     for name, layer in (("attention", block.attention.dropout), ("hidden", block.feed_forward[2])):
         layer.register_forward_hook(
-            lambda _, inputs, output, name=name: seen.update({name: (inputs[0], output)})
+            lambda _, inputs, output, name=name: dropouts.update({name: (inputs[0], output)})
         )
     block.train()(noise(B, T, D))
-    weights, dropped = seen["attention"]
+    weights, dropped = dropouts["attention"]
     assert weights.shape == (B, H, T, T)
     assert_close(weights.sum(-1), torch.ones(B, H, T, dtype=torch.float64))
     assert_close(dropped[dropped != 0], 2 * weights[dropped != 0])
-    hidden, dropped = seen["hidden"]
+    hidden, dropped = dropouts["hidden"]
     assert hidden.shape == (B, T, 4 * D) and hidden.min() > -0.18  # after GELU, whose least this is
     assert (dropped == 0).any() and (hidden != 0).all()

@@ -37,7 +37,7 @@ def test_every_character_has_a_class():
 def test_what_a_head_of_each_kind_looks_at():
     targets = measures.pattern_targets(CODE)
     where = {
-        name: [row.nonzero()[:, 0].tolist() for row in found] for name, found in targets.items()
+        name: [row.nonzero()[:, 0].tolist() for row in target] for name, target in targets.items()
     }
     assert where["previous character"][:3] == [[], [0], [1]]
     assert where["two characters back"][:4] == [[], [], [0], [1]]
@@ -62,8 +62,8 @@ def test_a_head_made_for_a_pattern_scores_1_on_it(name):
     places = [int(row.nonzero()[0]) if row.any() else 0 for row in targets]
     scores = measures.head_patterns(looking(CODE, places))
     assert scores.loc[("blocks.0", 0), name] == pytest.approx(1)
-    asked = targets.any(-1)
-    even = [int(row.sum()) / (t + 1) for t, row in enumerate(targets) if asked[t]]
+    has_target = targets.any(-1)
+    even = [int(row.sum()) / (t + 1) for t, row in enumerate(targets) if has_target[t]]
     assert scores.loc[("even attention", 0), name] == pytest.approx(sum(even) / len(even))
 
 
@@ -80,13 +80,13 @@ def test_a_pattern_that_does_not_occur_has_no_score():
 def test_contributions_add_up_to_the_logits_at_any_weight(w):
     model = tiny_model("p-gpt")
     model.w.data.fill_(w)
-    seen = trace(model, some_ids(1, 10)[0])
-    parts = measures.contributions(model, seen)
+    record = trace(model, some_ids(1, 10)[0])
+    parts = measures.contributions(model, record)
     total = w * parts["first"] + (1 - w) * parts["second"] + model.head.bias.detach()
-    assert_close(total, seen.logits)
-    push = measures.pushes(model, seen)
-    came = seen.ids[1:]
-    centred = seen.logits[:-1] - model.head.bias.detach()
+    assert_close(total, record.logits)
+    push = measures.pushes(model, record)
+    came = record.ids[1:]
+    centred = record.logits[:-1] - model.head.bias.detach()
     wanted = centred.gather(1, came[:, None])[:, 0] - centred.mean(-1)
     assert_close(push["first"] + push["second"], wanted)
 
@@ -182,13 +182,13 @@ def test_the_table_of_stages():
 )
 def test_the_logit_lens_ends_in_the_models_own_logits(name, kernel_size):
     model = tiny_model(name, kernel_size=kernel_size)
-    seen = trace(model, some_ids(1, 10)[0])
-    lens = measures.logit_lens(model, seen)
-    assert list(lens) == list(seen.residual)
-    assert_close(lens[list(lens)[-1]], seen.logits)
+    record = trace(model, some_ids(1, 10)[0])
+    lens = measures.logit_lens(model, record)
+    assert list(lens) == list(record.residual)
+    assert_close(lens[list(lens)[-1]], record.logits)
     if name != "gpt":  # before the last compression the head reads what it passes on
-        assert_close(lens["stages.1.1"], seen.logits)
-        first = model.stages[0][2](seen.residual["embedding"][None])
+        assert_close(lens["stages.1.1"], record.logits)
+        first = model.stages[0][2](record.residual["embedding"][None])
         assert_close(lens["embedding"], model.head(model.stages[1][2](first))[0].detach())
 
 

@@ -428,7 +428,6 @@ def test_every_cut_of_a_file_is_noticed(tmp_path):
         {"model": "gpt", "config": {"width": 3}},
         {"model": "gpt", "config": tiny().as_dict() | {"n_heads": 0}},
         {"model": "lc-gpt", "config": tiny().as_dict() | {"n_layers": 3}},
-        ["gpt"],
     ],
 )
 def test_a_file_that_describes_no_model_is_named(tmp_path, about):

@@ -27,9 +27,11 @@ def archive(tmp_path_factory) -> Path:
 
 
 def test_it_holds_no_answer(archive):
-    given = {path.name: path.read_text() for path in archive.rglob("*.ipynb")}
-    assert given.pop("1_x.ipynb") == "a task" and len(given) == 10
-    assert not any("BEGIN SOLUTION" in text or "BEGIN HIDDEN" in text for text in given.values())
+    notebooks = {path.name: path.read_text() for path in archive.rglob("*.ipynb")}
+    assert notebooks.pop("1_x.ipynb") == "a task" and len(notebooks) == 10
+    assert not any(
+        "BEGIN SOLUTION" in text or "BEGIN HIDDEN" in text for text in notebooks.values()
+    )
     for name in ("tests", "notebooks/instructors.md", "notebooks/assignments/source"):
         assert not (archive / name).exists()
 

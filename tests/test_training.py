@@ -199,7 +199,8 @@ def test_accumulated_gradients_are_those_of_the_large_batch(corpus, monkeypatch)
         one = train(
             fresh(corpus, dropout=0.0), corpus, short_run(batch_size=8, **config), progress=False
         )
-    assert_close(two.history.train_loss[0], one.history.train_loss[0])
+    # Sums of float32 in another order: the last bits may differ.
+    assert_close(two.history.train_loss[0], one.history.train_loss[0], rtol=1e-6, atol=0)
     assert_close(two.model.state_dict(), one.model.state_dict(), atol=2e-5, rtol=1e-3)
 
 

@@ -219,8 +219,8 @@ def read_marks(out: Path) -> dict[tuple[str, str], Mark]:
     with marks(out) as table:
         columns = "student, assignment, digest, problem, failed"
         rows = table.execute(f"SELECT {columns} FROM compgpt_marks").fetchall()
-    found = [Mark(json.loads(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
-    return {(mark.student, mark.assignment): mark for mark in found}
+    known = [Mark(json.loads(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
+    return {(mark.student, mark.assignment): mark for mark in known}
 
 
 def keep(table: sqlite3.Connection, *those: Mark) -> None:

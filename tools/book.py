@@ -62,9 +62,9 @@ def body(path: Path) -> tuple[str, BeautifulSoup]:
         notebook = plain(nbformat.read(path, as_version=4))
     formulas: list[str] = []
 
-    def taken(found: re.Match[str]) -> str:
-        shown = "block" if found[1] else "inline"
-        formulas.append(as_mathml((found[1] or found[2]).strip(), display=shown))
+    def taken(match: re.Match[str]) -> str:
+        display = "block" if match[1] else "inline"
+        formulas.append(as_mathml((match[1] or match[2]).strip(), display=display))
         return f"FORMULA{len(formulas) - 1}END"
 
     for cell in notebook.cells:
@@ -76,7 +76,7 @@ def body(path: Path) -> tuple[str, BeautifulSoup]:
         template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
     )
     text = exporter.from_notebook_node(notebook)[0]
-    text = re.sub(r"FORMULA(\d+)END", lambda found: formulas[int(found[1])], text)
+    text = re.sub(r"FORMULA(\d+)END", lambda match: formulas[int(match[1])], text)
     soup = BeautifulSoup(text, "html.parser")
     for node in soup.find_all(["style", "script"]) + soup.find_all(class_="anchor-link"):
         node.decompose()

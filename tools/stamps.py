@@ -29,7 +29,7 @@ def between(text: str, name: str, content: str) -> str:
     do not stand in the text once.
     """
     marks = re.compile(rf"(<!-- {name}\b[^>]*-->).*?(<!-- end of {name} -->)", re.DOTALL)
-    text, count = marks.subn(lambda found: found[1] + content + found[2], text)
+    text, count = marks.subn(lambda match: match[1] + content + match[2], text)
     if count != 1:
         raise ValueError(f"the marks of {name!r} must stand in the text once, not {count} times")
     return text

@@ -255,26 +255,26 @@ def merge(release: Any, cells: list[Cell]) -> dict[str, Any]:
             own.setdefault(before, []).append(cell)
     merged: list[Cell] = []
     waiting = own.get(None, [])
-    for given in release["cells"]:
-        name = _grade_id(given)
-        about = given["metadata"]["nbgrader"] if name else {}
+    for stub in release["cells"]:
+        name = _grade_id(stub)
+        about = stub["metadata"]["nbgrader"] if name else {}
         handed_in = theirs.get(name) if name else None
         if handed_in is None and about.get("solution"):
             # Before what the student may have written in its place, which then counts.
-            merged.append(copy.deepcopy(given))
+            merged.append(copy.deepcopy(stub))
             continue
         merged += [plain for cell in waiting if (plain := _plain(cell))]
         waiting = own.get(name, []) if handed_in is not None else []
-        merged.append(copy.deepcopy(given))
+        merged.append(copy.deepcopy(stub))
         if handed_in is None:
             continue
         text = _source(handed_in)
         if about.get("solution"):
             merged[-1]["source"] = text
-            if given["cell_type"] == "markdown" and (pictures := _pictures(handed_in)):
+            if stub["cell_type"] == "markdown" and (pictures := _pictures(handed_in)):
                 merged[-1]["attachments"] = pictures
-        elif given["cell_type"] == "code" and not about.get("grade"):
-            changed = text.strip() != _source(given).strip()
+        elif stub["cell_type"] == "code" and not about.get("grade"):
+            changed = text.strip() != _source(stub).strip()
             if changed and (plain := _plain(handed_in)):
                 merged.append(plain)
     merged += [plain for cell in waiting if (plain := _plain(cell))]

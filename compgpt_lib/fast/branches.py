@@ -7,7 +7,7 @@ d width, n branches.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +17,14 @@ from torch import Tensor, nn
 Blocks = Iterable[nn.Module]
 
 
-def side_by_side(quick: Any, branches: Mapping[str, Blocks]) -> Any:
-    """Let `quick`, a copy of a p-gpt, run its branches at once, where they can be stacked."""
-    if not stackable(list(branches.values())):
+def side_by_side(quick: Any, branches: Any, in_turn: Callable[..., Tensor]) -> Any:
+    """Let `quick`, a copy of a p-gpt, run its branches at once, where that is the same.
+
+    It is where the model's decode is the one that this stands for, `in_turn`, and the branches can
+    be stacked.
+    """
+    own = type(quick).decode is in_turn and "decode" not in quick.__dict__
+    if not (own and stackable(list(branches.values()))):
         return quick
     blocks = [_stack(same) for same in zip(*branches.values(), strict=True)]
 
@@ -63,7 +68,7 @@ class _StackedLayerNorm(nn.Module):
 
 
 def stackable(branches: Sequence[Blocks]) -> bool:
-    """Say whether branches are of one make, of layers that `SideBySide` knows how to stack."""
+    """Say whether branches are of one make, of layers that `_stack` knows."""
     parts = [list(blocks) for blocks in branches]
     return len(parts) > 1 and all(
         len(blocks) == len(parts[0]) and all(map(_alike, blocks, parts[0])) for blocks in parts

@@ -10,10 +10,13 @@ import functools
 import inspect
 import math
 import numbers
-import types
+import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar, Union, get_args
+from typing import get_origin as origin_of
 from typing import get_type_hints as hints_of
 
 import numpy as np
@@ -32,18 +35,25 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{type(value).__name__} {text[:50]}..."
 
 
-def require_kind(name: str, value: Any, kinds: type | tuple[type, ...], allowed: str) -> None:
-    """Raise TypeError unless a value is of one of the kinds; `allowed` says them in words."""
+def require_kind(name: str, value: Any, kinds: type | tuple[type, ...], allowed: str) -> Any:
+    """Return a value of one of the kinds; TypeError for others. `allowed` says them in words."""
     if not isinstance(value, kinds):
         raise TypeError(f"{name} must be {allowed}, got {short(value)}")
+    return value
 
 
-def require_one_of(name: str, value: Any, allowed: Any) -> None:
-    """Raise ValueError unless a value is among those allowed."""
+def require_one_of(name: str, value: Any, allowed: Any) -> Any:
+    """Return a text that is among those allowed; ValueError for anything else."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(
             f"{name} must be one of {', '.join(map(str, allowed))}, got {short(value)}"
         )
+    return value
+
+
+def require_truth(name: str, value: Any) -> bool:
+    """Return True or False, be it Python's, numpy's or torch's; TypeError for anything else."""
+    return bool(require_kind(name, _plain(value), bool, "True or False"))
 
 
 def _plain(value: Any) -> Any:
@@ -57,78 +67,62 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A whole number from `least` to `most`, be it Python's, numpy's or torch's."""
-
-    least: int | None = None
-    most: int | None = None
-
-    def __call__(self, name: str, value: Any) -> int:
-        """Return the number as an int; raises TypeError or ValueError."""
-        plain = _plain(value)
-        if isinstance(plain, bool) or not isinstance(plain, numbers.Integral):
-            raise TypeError(f"{name} must be a whole number, got {short(value)}")
-        number = int(plain)
-        if self.least is not None and number < self.least:
-            allowed = {0: "0 or more", 1: "positive"}.get(self.least, f"at least {self.least}")
-            raise ValueError(f"{name} must be {allowed}, got {number}")
-        if self.most is not None and number > self.most:
-            raise ValueError(f"{name} must be at most {self.most}, got {number}")
-        return number
-
-
-@dataclass(frozen=True)
 class Real:
     """A finite number, Python's, numpy's or torch's, within its bounds."""
 
     least: float = -math.inf
+    most: float = math.inf
     above: float = -math.inf
     below: float = math.inf
-    most: float = math.inf
 
-    def __call__(self, name: str, value: Any) -> float:
-        """Return the number as a float; raises TypeError or ValueError."""
+    in_words: ClassVar[str] = "a number"
+    kind: ClassVar[Any] = numbers.Real
+    python: ClassVar[type] = float
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """Return the number as Python's; raises TypeError or ValueError."""
         plain = _plain(value)
-        if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
-            raise TypeError(f"{name} must be a number, got {short(value)}")
-        try:
-            number = float(plain)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise ValueError(f"{name} must be a finite number, got {value}")
+        if isinstance(plain, bool) or not isinstance(plain, self.kind):
+            raise TypeError(f"{name} must be {self.in_words}, got {short(value)}")
+        if not abs(plain) <= sys.float_info.max:
+            raise ValueError(f"{name} must be a finite number, got {short(value)}")
+        number = self.python(plain)
         if not (self.least <= number <= self.most and self.above < number < self.below):
-            raise ValueError(f"{name} must be {self._bounds()}, got {number:g}")
+            raise ValueError(f"{name} must be {self._bounds(number)}, got {number}")
         return number
 
-    def _bounds(self) -> str:
-        bounds = (
-            ("at least", self.least),
-            ("above", self.above),
-            ("at most", self.most),
-            ("below", self.below),
-        )
-        return " and ".join(f"{word} {bound:g}" for word, bound in bounds if math.isfinite(bound))
+    def _bounds(self, number: float) -> str:
+        names = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+        bounds = ((words, getattr(self, name)) for name, words in names.items())
+        return " and ".join(f"{words} {bound}" for words, bound in bounds if abs(bound) < math.inf)
 
 
-@dataclass(frozen=True, init=False)
+class Whole(Real):
+    """A whole number from `least` to `most`, be it Python's, numpy's or torch's."""
+
+    in_words = "a whole number"
+    kind = numbers.Integral
+    python = int
+
+    def _bounds(self, number: float) -> str:
+        if number > self.most:
+            return f"at most {self.most}"
+        return "positive" if self.least == 1 else f"{self.least} or more"
+
+
 class Shape:
     """A torch tensor of as many dimensions as letters, none of them empty."""
 
-    letters: tuple[str, ...]
-    floating: bool
-
     def __init__(self, *letters: str, floating: bool = False) -> None:
-        object.__setattr__(self, "letters", letters)
-        object.__setattr__(self, "floating", floating)
+        self.letters = letters
+        self.floating = floating
 
     def __call__(self, name: str, value: Any) -> Any:
         """Return the tensor; raises TypeError or ValueError."""
         import torch
 
         shape = f"({', '.join(self.letters)}{',' if len(self.letters) == 1 else ''})"
-        numbers_ = "floating-point numbers " if self.floating else ""
-        require_kind(name, value, torch.Tensor, f"a torch tensor of {numbers_}{shape}")
+        require_kind(name, value, torch.Tensor, f"a torch tensor {shape}")
         if value.ndim != len(self.letters) or not value.numel():
             raise ValueError(
                 f"{name} must have shape {shape} with {' and '.join(self.letters)} of 1 or more, "
@@ -139,19 +133,17 @@ class Shape:
         return value
 
 
-def truth(name: str, value: Any) -> bool:
-    """Return True or False, be it Python's, numpy's or torch's; raises TypeError for any other."""
-    plain = _plain(value)
-    if not isinstance(plain, bool):
-        raise TypeError(f"{name} must be True or False, got {short(value)}")
-    return plain
-
-
 Count = Annotated[int, Whole(0)]
 Positive = Annotated[int, Whole(1)]
 Seed = Annotated[int, Whole(0, 2**64 - 1)]
 Texts = Annotated[Sequence[str], "a list of texts"]
 
+_SIMPLE: dict[Any, Check] = {
+    int: Whole(),
+    float: Real(),
+    bool: require_truth,
+    Any: lambda name, value: value,
+}
 _WORDS: dict[Any, str] = {
     str: "a text",
     np.random.Generator: "a numpy Generator: np.random.default_rng(0)",
@@ -162,21 +154,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     """Let a public function check its arguments by its signature before it begins."""
     signature = inspect.signature(function)
 
-    @functools.cache
-    def checks() -> dict[str, Check]:
-        hints = hints_of(function, include_extras=True)
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        named = (
-            (name, check_for(hints[name]))
-            for name, parameter in signature.parameters.items()
-            if name in hints and parameter.kind not in variable
-        )
-        return {name: check for name, check in named if check is not None}
-
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = signature.bind(*args, **kwargs)
-        for name, check in checks().items():
+        for name, check in _checks_of(function).items():
             if name in bound.arguments:
                 bound.arguments[name] = check(name, bound.arguments[name])
         return function(*bound.args, **bound.kwargs)
@@ -187,77 +168,48 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 def checked_fields(instance: Any) -> None:
     """Check every field of a dataclass; numbers of numpy or torch become Python's."""
     kind: Any = type(instance)
-    for name, check in _field_checks(kind).items():
+    for name, check in _checks_of(kind).items():
         object.__setattr__(instance, name, check(name, getattr(instance, name)))
 
 
 @functools.cache
-def _field_checks(kind: type) -> dict[str, Check]:
-    hints = hints_of(kind, include_extras=True)
-    named = ((field.name, check_for(hints[field.name])) for field in fields(kind))
-    return {name: check for name, check in named if check is not None}
+def _checks_of(door: Any) -> dict[str, Check]:
+    """Return a check for each argument of a function, or each field of a class, that has a hint."""
+    hints = hints_of(door, include_extras=True)
+    fields = {name: hint for name, hint in hints.items() if origin_of(hint) is not ClassVar}
+    return {name: check_for(hint) for name, hint in fields.items() if name != "return"}
 
 
-def check_for(hint: Any, words: str = "") -> Check | None:
-    """Return the check that a type hint stands for, or None where anything goes."""
-    origin, args = get_origin(hint), get_args(hint)
+def check_for(hint: Any, words: str = "") -> Check:
+    """Return the check that a type hint stands for; `words` say what is allowed."""
+    origin, args = origin_of(hint), get_args(hint)
     if origin is Annotated:
-        words = next((extra for extra in args[1:] if isinstance(extra, str)), words)
-        return next((extra for extra in args[1:] if callable(extra)), check_for(args[0], words))
-    if hint is Any or isinstance(hint, TypeVar):
-        return None
+        return args[1] if callable(args[1]) else check_for(args[0], args[1])
     if origin is Literal:
-        return _then(require_one_of, args)
-    if origin in (Union, types.UnionType):
-        return _either([arg for arg in args if arg is not type(None)], args, words)
-    simple: dict[Any, Check] = {int: Whole(), float: Real(), bool: truth}
-    if hint in simple:
-        return simple[hint]
-    if origin in (Sequence, list):
-        return _each((list, tuple), [(iter, args[0])], words or "a list")
-    if origin in (Mapping, dict):
-        parts = [(iter, args[0]), (lambda value: value.values(), args[1])]
-        return _each((Mapping,), parts, words or "a dict")
-    return _instance(origin or hint, words)
+        return functools.partial(require_one_of, allowed=args)
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    options = args if origin in (Union, UnionType) else (hint,)
+    if NoneType in options:
+        others = (option for option in options if option is not NoneType)
+        check = check_for(functools.reduce(operator.or_, others), words)
+        return lambda name, value: None if value is None else check(name, value)
+    kinds = tuple(origin_of(option) or option for option in options)
+    words = words or " or ".join(_words_for(kind) for kind in kinds)
+    if origin is Sequence:
+        kinds = (list, tuple)  # a text is no list of texts
+    of_items = [check_for(arg, words) for arg in args] if origin in (Sequence, Mapping) else []
+    return functools.partial(_check_whole, kinds=kinds, words=words, of_items=of_items)
 
 
-def _instance(kind: Any, words: str) -> Check:
-    allowed = words or getattr(kind, "in_words", "") or _WORDS.get(kind, f"a {kind.__name__}")
-    return _then(require_kind, kind, allowed)
+def _check_whole(name: str, value: Any, kinds: Any, words: str, of_items: list[Check]) -> Any:
+    require_kind(name, value, kinds, words)
+    keys_and_values = (value, value.values()) if isinstance(value, Mapping) else (value,)
+    for check, items in zip(of_items, keys_and_values, strict=False):
+        for item in items:
+            check(name, item)
+    return value
 
 
-def _then(check: Callable[..., None], *more: Any) -> Check:
-    """Return a check that gives the value back, made of one that only raises."""
-
-    def both(name: str, value: Any) -> Any:
-        check(name, value, *more)
-        return value
-
-    return both
-
-
-def _either(options: list[Any], args: tuple[Any, ...], words: str) -> Check | None:
-    if len(options) == 1:
-        inner = check_for(options[0], words)
-    else:
-        kinds = tuple(get_origin(option) or option for option in options)
-        inner = _instance(kinds, words or " or ".join(_WORDS.get(k, k.__name__) for k in kinds))
-    if inner is None or len(options) == len(args):
-        return inner
-    return lambda name, value: None if value is None else inner(name, value)
-
-
-def _each(
-    kinds: tuple[type, ...], parts: list[tuple[Callable[..., Any], Any]], words: str
-) -> Check:
-    inner = [(values, check_for(hint, words)) for values, hint in parts]
-
-    def check(name: str, value: Any) -> Any:
-        require_kind(name, value, kinds, words)
-        for values, of_one in inner:
-            for one in values(value):
-                if of_one is not None:
-                    of_one(name, one)
-        return value
-
-    return check
+def _words_for(kind: Any) -> str:
+    return getattr(kind, "in_words", "") or _WORDS.get(kind, f"a {kind.__name__}")

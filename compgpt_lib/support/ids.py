@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compgpt_lib.support.checks import short
+from compgpt_lib.support.checks import require_kind
 
 
 def check_ids(
@@ -19,10 +19,7 @@ def check_ids(
     """
     both = {"ids": ids} if targets is None else {"ids": ids, "targets": targets}
     for name, tensor in both.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"{name} must be a torch tensor, got {short(tensor)}: torch.tensor([[...]])"
-            )
+        require_kind(name, tensor, Tensor, "a torch tensor, as torch.tensor([[...]])")
         if tensor.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"{name} must be whole numbers (torch.long), got {tensor.dtype}")
         if tensor.device != device:

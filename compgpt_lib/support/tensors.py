@@ -24,6 +24,7 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[
     or the folder cannot be written to.
     """
     ties = tied(tensors)
+    about = about | {"ties": ties}
     tensors = {
         # A view shares memory with more than it shows, and the format wants each by itself.
         key: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -31,11 +32,9 @@ def write_safetensors(tensors: dict[str, Tensor], path: str | Path, about: dict[
         if key not in ties
     }
     with replacing(path) as temporary:
-        said = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
-        if ties:
-            said |= {"ties": json.dumps(ties), "sha256": _digest(tensors, [about, ties])}
+        metadata = {"compgpt": json.dumps(about), "sha256": _digest(tensors, about)}
         # save_file would make a file that nobody else on a shared machine may read.
-        temporary.write_bytes(as_safetensors(tensors, metadata=said))
+        temporary.write_bytes(as_safetensors(tensors, metadata))
 
 
 def tied(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -75,12 +74,11 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         content = Path(path).read_bytes()
         tensors = tensors_in(content)
         header = content[8 : 8 + int.from_bytes(content[:8], "little")]
-        said = json.loads(header)["__metadata__"]
-        about = json.loads(said["compgpt"])
-        ties = json.loads(said["ties"]) if "ties" in said else {}
-        if said["sha256"] != _digest(tensors, [about, ties] if ties else about):
+        metadata = json.loads(header)["__metadata__"]
+        about = dict(json.loads(metadata["compgpt"]))
+        if metadata["sha256"] != _digest(tensors, about):
             raise ValueError("its content does not fit its sha256")
-        tensors |= {tie: tensors[name] for tie, name in ties.items()}
+        tensors |= {tie: tensors[name] for tie, name in about.pop("ties", {}).items()}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise ValueError(
             f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"

@@ -1,12 +1,11 @@
 // The attention explorer: small maps of all heads, one enlarged, the same weights on the code.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, ink, makeFocus, onLook, rootOf, slider, textBox,
-  tint, unpack,
+  ask, clear, codeArea, counted, dataTable, el, glyph, ink, makeFocus, onLook, rootOf, slider,
+  textBox, tint, unpack,
 } from "./common.js";
 
 const ONE = 65535;
 const cellOf = (t, s) => (t * (t + 1)) / 2 + s;
-const branchOf = (block) => block.name.match(/^branches\.(\w+)/)?.[1] ?? "";
 
 /** Paint a head's lower triangle: the ink's opacity is the square root of the weight. */
 function paint(canvas, weights, time, least) {
@@ -31,13 +30,9 @@ function paint(canvas, weights, time, least) {
 function headsOf({ blocks }, { weights, scores, captions }) {
   const all = unpack(weights, Uint16Array);
   const size = all.length / scores.length;
-  const heads = blocks.flatMap((block) =>
-    Array.from({ length: block.heads }, (_, head) => ({ block, head })));
-  return heads.map(({ block, head }, index) => ({
-    block,
-    head,
-    key: `${block.name} ${head}`,
-    name: `${block.name}, head ${head}`,
+  const heads = blocks.flatMap((block) => block.heads.map((head) => ({ ...head, block })));
+  return heads.map((head, index) => ({
+    ...head,
     weights: all.subarray(index * size, (index + 1) * size),
     scores: scores[index],
     caption: captions[index],
@@ -65,20 +60,20 @@ function makePanel(about, data, patterns, answer, shared) {
   const thumbs = heads.map((head) => {
     const picture = el("canvas");
     const button = el("button", {
-      class: "cg-thumb", "aria-label": `${head.name}: ${head.caption}`, title: head.name,
-      "data-head": head.key, click: () => shared.choose({ [about.name]: head.key }),
-    }, picture, head.caption);
+      class: "cg-thumb", "aria-label": `${head.name}: ${head.caption}`, title: head.part,
+      "data-head": head.part, click: () => shared.choose({ [about.name]: head.part }),
+    }, head.short, picture, head.caption);
     return { head, button, picture };
   });
   const rowOf = (block) => el("div", { class: "cg-block" },
-    el("div", { class: "cg-blockname" }, block.name, el("br"), `width ${block.width}`,
+    el("div", { class: "cg-blockname", title: block.part },
+      el("div", { class: "cg-name" }, block.name), `width ${block.width}`,
       el("div", { class: "cg-bar", style: `width:${(100 * block.width) / widest}%` })),
     el("div", { class: "cg-thumbs" },
       ...thumbs.filter(({ head }) => head.block === block).map(({ button }) => button)));
-  const groups = [...new Set(about.blocks.map(branchOf))].map((branch) =>
+  const groups = [...new Set(about.blocks.map((block) => block.branch))].map((branch) =>
     el("div", { class: "cg-group" },
-      branch ? el("div", { class: "cg-title" }, `${branch} branch`) : null,
-      ...about.blocks.filter((block) => branchOf(block) === branch).map(rowOf)));
+      ...about.blocks.filter((block) => block.branch === branch).map(rowOf)));
   const fixed = (scores) => scores.map((score) => score.toFixed(2));
   const node = el("section", { class: "cg-panel", "data-model": about.name },
     el("div", { class: "cg-title" }, about.name),
@@ -87,7 +82,7 @@ function makePanel(about, data, patterns, answer, shared) {
       el("div", {}, title, map)),
     table,
     dataTable(`scores of all heads of ${about.name}`, ["head", ...patterns],
-      [...heads.map((head) => [head.key, ...fixed(head.scores)]),
+      [...heads.map((head) => [head.name, ...fixed(head.scores)]),
         ["even attention", ...fixed(data.even)]]));
 
   const place = (event) => {
@@ -109,13 +104,14 @@ function makePanel(about, data, patterns, answer, shared) {
   });
 
   function draw() {
-    chosen = heads.find((head) => head.key === shared.chosen?.[about.name]) ?? heads[0];
+    chosen = heads.find((head) => head.part === shared.chosen?.[about.name]) ?? heads[0];
     for (const { head, button, picture } of thumbs) {
       button.setAttribute("aria-pressed", String(head === chosen));
       paint(picture, head.weights, time, shared.least);
     }
     paint(canvas, chosen.weights, time, shared.least);
     title.textContent = `${chosen.name}: row looks, column is looked at`;
+    title.title = chosen.part;
     canvas.setAttribute("aria-label", title.textContent);
     mark();
   }
@@ -201,7 +197,7 @@ function render({ model, el: parent }) {
     (value) => wire.turn({ least: value }));
   const box = textBox("text", model.get("request").text, limit, (part) => wire.put(part, 250));
   root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weakest.node));
-  root.append(holder);
+  root.append(counted("Blocks and heads"), holder);
   wire.begin();
   const forget = onLook(root, () => panels.forEach((panel) => panel.draw()));
   return () => { wire.stop(); forget(); };

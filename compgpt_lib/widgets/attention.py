@@ -7,11 +7,11 @@ import torch
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from compgpt_lib.introspection import trace
+from compgpt_lib.introspection import part_names, trace
 from compgpt_lib.measures import PATTERNS, head_patterns
 from compgpt_lib.models import Decoder
 from compgpt_lib.support.checks import checked
-from compgpt_lib.widgets.view import Answer, Models, Request, View, named, read, script
+from compgpt_lib.widgets.view import Answer, Models, Request, View, called, named, read, script
 
 _ONE = 65535  # a weight of 1, as it is sent: 16 bits are more than a screen can show
 
@@ -22,8 +22,9 @@ def explore_attention(models: Models, text: str) -> View:
 
     Hover a character to see where it looks, click to lock, click a small map to enlarge it. Under
     each map stands the pattern (`head_patterns`) on which the head exceeds even attention most, if
-    by a tenth or more, and the share of its attention that it gives to it. Raises ValueError or
-    TypeError for what cannot be shown.
+    by a tenth or more, and the share of its attention that it gives to it. Blocks and heads are
+    counted from 1; a tooltip shows their names in code, as `part_names` has them. Raises ValueError
+    or TypeError for what cannot be shown.
     """
     return AttentionView(named(models, most=2), text)
 
@@ -60,40 +61,44 @@ class AttentionView(View):
         return {**reading, "models": panels}
 
     def _fix(self) -> Answer:
-        models = [
-            {
-                "name": name,
-                "blocks": [
-                    {"name": block, "width": record.residual[block].shape[-1], "heads": len(maps)}
-                    for block, maps in record.attention.items()
-                ],
-            }
-            for name, record in self._records.items()
-        ]
+        models = []
+        for name, record in self._records.items():
+            names = part_names(self._models[name])
+            blocks = [
+                {
+                    **called(names, block),
+                    "branch": names.get(block.rpartition(".")[0], ""),
+                    "width": record.residual[block].shape[-1],
+                    "heads": [called(names, f"{block}.heads.{head}") for head in range(len(maps))],
+                }
+                for block, maps in record.attention.items()
+            ]
+            models.append({"name": name, "blocks": blocks})
         return {"models": models, "patterns": PATTERNS, "limit": self._limit}
 
     def _draw(self) -> Figure:
         """Draw every head's map, darker is more; one row for each block."""
         blocks = [
-            (name, block, maps.float(), record.residual[block].shape[-1])
-            for name, record in self._records.items()
-            for block, maps in record.attention.items()
+            (about["name"], block, self._records[about["name"]].attention[block["part"]].float())
+            for about in self.fixed["models"]
+            for block in about["blocks"]
         ]
-        heads = max(len(maps) for _, _, maps, _ in blocks)
-        words = iter(self._captions)
+        heads = max(len(maps) for _, _, maps in blocks)
+        captions = iter(self._captions)
         # One pair of axes for all: with a pair for each map matplotlib takes four times as long,
         # and the live view stands behind this picture in the queue.
         figure = Figure(figsize=(1.8 * (heads + 0.9), 1.95 * len(blocks)))
         axes = figure.add_axes((0, 0, 1, 1))
-        for row, (name, block, maps, width) in enumerate(blocks):
+        for row, (name, block, maps) in enumerate(blocks):
             ahead = torch.ones(maps.shape[1:], dtype=torch.bool).triu(1)
             for head, weights in enumerate(maps.masked_fill(ahead, np.nan).numpy()):
-                extent = (head + 0.04, head + 0.96, row + 0.98, row + 0.14)
+                extent = (head + 0.04, head + 0.96, row + 0.98, row + 0.2)
                 axes.imshow(weights, "Greys", PowerNorm(0.5, 0, 1), aspect="auto", extent=extent)
-                place = head + 0.5, row + 0.12
-                axes.text(*place, next(words), fontsize=9, ha="center", va="bottom")
-            label = f"{name}\n{block}\nwidth {width}"
-            axes.text(-0.05, row + 0.56, label, fontsize=9, ha="right", va="center")
+                place = head + 0.5, row + 0.19
+                words = f"{block['heads'][head]['short']}\n{next(captions)}"
+                axes.text(*place, words, fontsize=9, ha="center", va="bottom")
+            label = f"{name}\n{block['name']}\nwidth {block['width']}"
+            axes.text(-0.05, row + 0.59, label, fontsize=9, ha="right", va="center")
         axes.set(xlim=(-0.9, heads), ylim=(len(blocks), 0))
         axes.axis("off")
         return figure

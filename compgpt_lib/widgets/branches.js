@@ -1,7 +1,7 @@
 // The branch explorer: logits = w * first + (1 - w) * second + bias, taken apart by character.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, rootOf, slider, softmax,
-  textBox, tint, unpack,
+  ask, clear, codeArea, counted, dataTable, el, glyph, makeFocus, percent, rootOf, slider,
+  softmax, textBox, tint, unpack,
 } from "./common.js";
 
 const WAYS = ["both", "first", "second"];
@@ -51,20 +51,16 @@ function pushChart(pushes, focus) {
 
 /** A button for each part, in groups: the whole branch, then each block with its heads. */
 function knockButtons(parts, toggle) {
-  const words = (part) => {
-    const [, , block, , head] = part.split(".");
-    if (block === undefined) return "whole branch";
-    return head === undefined ? `block ${block}` : `head ${head}`;
-  };
-  const button = (part) => el("button", {
-    "data-part": part, "aria-label": `knock out ${part}`, click: () => toggle(part),
-  }, words(part));
-  const line = (part) => el("div", { class: "cg-thumbs" },
-    ...parts.filter((other) => other === part || other.startsWith(`${part}.heads.`)).map(button));
-  const branches = parts.filter((part) => part.split(".").length === 2);
+  const button = ({ part, name, short }) => el("button", {
+    "data-part": part, "aria-label": `knock out ${name}`, title: part, click: () => toggle(part),
+  }, short);
+  const line = ({ part: whole }) => el("div", { class: "cg-thumbs" },
+    ...parts.filter(({ part }) => part === whole || part.startsWith(`${whole}.heads.`))
+      .map(button));
+  const branches = parts.filter(({ part }) => part.split(".").length === 2);
   return branches.map((branch) => el("div", { class: "cg-group" },
-    el("div", { class: "cg-title" }, `knock out of the ${branch.split(".")[1]} branch`),
-    ...parts.filter((part) => part.startsWith(branch) && !part.includes("heads")).map(line)));
+    ...parts.filter(({ part }) => part.startsWith(branch.part) && !part.includes(".heads."))
+      .map(line)));
 }
 
 function render({ model, el: parent }) {
@@ -208,7 +204,9 @@ function render({ model, el: parent }) {
   const box = textBox("text", model.get("request").text, fixed.limit,
     (part) => wire.put(part, 250));
   root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weight.node, learned));
-  root.append(summary, code, readout, bars, chart, knock, table);
+  root.append(summary, code, readout, bars, chart,
+    el("div", {}, el("div", { class: "cg-title" }, "knock out"), counted("Blocks and heads")),
+    knock, table);
   wire.begin();
   return () => wire.stop();
 }

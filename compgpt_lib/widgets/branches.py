@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from compgpt_lib.introspection import parts, trace
+from compgpt_lib.introspection import part_names, parts, trace
 from compgpt_lib.measures import (
     CLASSES,
     Pair,
@@ -17,7 +17,17 @@ from compgpt_lib.measures import (
 )
 from compgpt_lib.models import ParallelGPT
 from compgpt_lib.support.checks import checked
-from compgpt_lib.widgets.view import COLORS, Answer, Request, View, floats, read, script, signs
+from compgpt_lib.widgets.view import (
+    COLORS,
+    Answer,
+    Request,
+    View,
+    called,
+    floats,
+    read,
+    script,
+    signs,
+)
 
 
 @checked
@@ -26,7 +36,8 @@ def explore_branches(model: Pair, text: str) -> View:
 
     Per character: each branch's part of the logit (exact, the head is linear), who pushed harder,
     the loss with both and with one. The slider sets w, the buttons knock out branches, blocks and
-    heads. Raises TypeError for another model, or for a p-gpt of which one branch is left.
+    heads. These are counted from 1; a tooltip shows their names in code, as `part_names` has them.
+    Raises TypeError for another model, or for a p-gpt of which one branch is left.
     """
     if len(model.branches) < 2:
         raise TypeError(f"model must be a p-gpt with both branches, got {model.name}")
@@ -62,10 +73,11 @@ class BranchView(View):
         }
 
     def _fix(self) -> Answer:
+        names = part_names(self._model)
         return {
             "classes": CLASSES,
             "vocabulary": signs(self._tokenizer.tokens),
-            "parts": parts(self._model),
+            "parts": [called(names, part) for part in parts(self._model)],
             "limit": self._model.config.context_length,
         }
 

@@ -252,6 +252,10 @@ export function dataTable(title, columns, rows, open = false) {
   return el("details", { class: "cg-table", open }, el("summary", {}, title), table);
 }
 
+/** How the names on the page are to be read; what is named has its name in code as a tooltip. */
+export const counted = (parts) => el("div", { class: "cg-hint" },
+  `${parts} are counted from 1, in code from 0: point at one to see its name in code.`);
+
 /** The colour of the text as the page's theme has it, as [r, g, b]. */
 export function ink(node) {
   return (getComputedStyle(node).color.match(/[\d.]+/g) ?? [0, 0, 0]).slice(0, 3).map(Number);

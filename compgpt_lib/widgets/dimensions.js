@@ -1,7 +1,7 @@
 // The dimension explorer: a slider walks through the stages, the characters move with it.
 import {
-  ask, clear, codeArea, dataTable, el, glyph, makeFocus, percent, pointAt, rootOf, slider,
-  textBox, tint, unpack,
+  ask, clear, codeArea, counted, dataTable, el, glyph, makeFocus, percent, pointAt, rootOf,
+  slider, textBox, tint, unpack,
 } from "./common.js";
 
 // Matplotlib's markers, as the still picture has them.
@@ -111,7 +111,7 @@ function makeMap({ points, kinds, classes, maps }) {
 /** Every number of the view but the lens's. */
 function numbers({ stages, probes, commonest, characters }) {
   const probed = (stage) => probes.map((probe) => three(stage[probe]));
-  const rows = stages.map((stage) => [stage.stage, stage.width, stage["effective rank"].toFixed(2),
+  const rows = stages.map((stage) => [stage.name, stage.width, stage["effective rank"].toFixed(2),
     three(stage["variance kept"]), three(stage.cka), ...probed(stage)]);
   rows.push([commonest.stage, "", "", "", "", ...probed(commonest)]);
   return dataTable(`all of it in numbers (${characters} characters)`,
@@ -147,7 +147,7 @@ function render({ model, el: parent }) {
   }, el("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" },
     el("path", { d: SHAPES[marker], fill: `var(--cg-${name})` })), ` ${name}`)));
   const walk = slider("stage", { min: 0, max: stages.length - 1, step: 1, value: 0 },
-    (value) => wire.turn({ stage: value }), (value) => stages[value].stage);
+    (value) => wire.turn({ stage: value }), (value) => stages[value].name);
   const play = el("button", { click: () => wire.turn({ playing: !wire.state().playing }) });
 
   function follow({ text, stage = 0, hidden = [], playing = false }) {
@@ -170,9 +170,10 @@ function render({ model, el: parent }) {
 
   function draw() {
     const stage = stages[now];
-    const kept = stage.cka === null ? "" : `; of ${stages[now - 1].stage} it keeps `
+    const kept = stage.cka === null ? "" : "; of what came before it keeps "
       + `${percent(stage["variance kept"])} of the variance, CKA ${three(stage.cka)}`;
-    clear(about, el("b", {}, stage.stage), `: width ${stage.width}, effective rank `,
+    clear(about, el("b", { title: stage.stage }, stage.name),
+      `: width ${stage.width}, effective rank `,
       el("b", { class: "cg-rank" }, stage["effective rank"].toFixed(2)), kept);
     map.move(now);
     const spectra = stages.map(({ spectrum }) => spectrum);
@@ -191,10 +192,10 @@ function render({ model, el: parent }) {
     const time = data.ids.length;
     grid = el("div", {
       class: "cg-grid", role: "img", "aria-label": "what the head would say, stage by stage",
-      style: `grid-template-columns: 7.5em repeat(${time}, 1.5em)`,
+      style: `grid-template-columns: max-content repeat(${time}, 1.5em)`,
     });
     cells = [];
-    stages.forEach(({ stage }, index) => {
+    stages.forEach(({ stage, name }, index) => {
       const row = data.ids.map((_, t) => {
         const top = data.top[index * time + t];
         return el("div", {
@@ -202,7 +203,7 @@ function render({ model, el: parent }) {
           style: `background: ${tint("share", 0.75 * data.p[index * time + t])}`,
         }, vocabulary[top]);
       });
-      grid.append(el("div", { class: "cg-stagename" }, stage), ...row);
+      grid.append(el("div", { class: "cg-stagename", title: stage }, name), ...row);
       cells.push(...row);
     });
     pointAt(grid, focus);
@@ -216,9 +217,9 @@ function render({ model, el: parent }) {
     area.mark();
     const place = focus.at;
     for (const cell of cells) cell.classList.toggle("cg-at", Number(cell.dataset.at) === place);
-    const left = cells[Math.max(0, place - 1)].offsetLeft - grid.offsetLeft;
-    if (left < grid.scrollLeft + 100 || left > grid.scrollLeft + grid.clientWidth - 30) {
-      grid.scrollLeft = left - grid.clientWidth / 2; // a place looked at on the code is in sight
+    const left = cells[Math.max(0, place - 1)].offsetLeft - grid.offsetLeft - grid.scrollLeft;
+    if (left < grid.firstChild.offsetWidth || left > grid.clientWidth - 30) {
+      grid.scrollLeft += left - grid.clientWidth / 2; // a place looked at on the code is in sight
     }
     if (!place) {
       clear(lensReadout, "The first character is given. Hover another to see what each stage ",
@@ -230,7 +231,7 @@ function render({ model, el: parent }) {
     const came = place === time ? [] : ["; it gives ", glyph(data.signs[place]), ", which came, ",
       el("b", { class: "cg-came", "data-at": place },
         data.came[now * (time - 1) + place - 1].toFixed(4))];
-    clear(lensReadout, `read after ${stages[now].stage}, the head would say `,
+    clear(lensReadout, `${stages[now].name}: the head would say `,
       glyph(vocabulary[data.top[at]]), ` (${percent(data.p[at])})`, ...came);
   }
 
@@ -245,7 +246,8 @@ function render({ model, el: parent }) {
   const box = textBox("text", model.get("request").text, fixed.limit,
     (part) => wire.put(part, 250));
   root.append(
-    el("div", { class: "cg-row" }, walk.node, play), about,
+    el("div", { class: "cg-row" }, play, walk.node), about,
+    counted("Stages and blocks"),
     el("div", { class: "cg-panels" },
       el("div", { class: "cg-group" }, map.svg, legend, map.readout), charts),
     numbers(fixed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from compgpt_lib.introspection import trace
+from compgpt_lib.introspection import part_names, trace
 from compgpt_lib.measures import (
     BACK,
     CLASSES,
@@ -40,7 +41,8 @@ def explore_dimensions(
 
     Maps, spectra and probes are computed on `sample`: a long text, of which the first 64 windows of
     context_length characters are taken, or windows (W, T) of ids, as `corpus.windows` gives them;
-    eight or more. The logit lens reads `text`. Raises TypeError for p-gpt, ValueError for what
+    eight or more. The logit lens reads `text`. Stages are counted from 1; a tooltip shows their
+    names in code, as `part_names` has them. Raises TypeError for p-gpt, ValueError for what
     cannot be shown.
     """
     return DimensionView(model, _windows(model, sample), text)
@@ -90,12 +92,13 @@ class DimensionView(View):
 
     def _fix(self) -> Answer:
         """Compute maps, spectra and probes."""
-        windows, tokenizer = self._windows, self._tokenizer
+        windows, tokenizer, names = self._windows, self._tokenizer, part_names(self._model)
         rows = stage_rows(self._model, windows)
         streams = [stage.flatten(0, 1) for stage in rows.values()]  # (N, width) each
         table = stage_table(rows, windows).reset_index().astype(object)
         *stages, commonest = table.where(table.notna(), None).to_dict("records")  # no nan in JSON
         for stage, stream in zip(stages, streams, strict=True):
+            stage["name"] = names[stage["stage"]]
             stage["spectrum"] = [float(f"{share:.3g}") for share in spectrum(stream)]
         texts = [tokenizer.decode(window) for window in windows]
         kinds = np.array([CLASSES.index(k) for text in texts for k in character_classes(text)])
@@ -126,12 +129,13 @@ class DimensionView(View):
         above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 1.3])[:, 0]
         grid = above.subplots(1, count, squeeze=False)[0]
         left, right = below.subplots(1, 2)
+        across = max(11, 150 // count)  # characters in a line over a map
         for index, (axes, stage) in enumerate(zip(grid, self._stages, strict=True)):
-            name, width, shade = stage["stage"], stage["width"], str(0.75 * (1 - index / count))
+            name, width, shade = stage["name"], stage["width"], str(0.75 * (1 - index / count))
             for kind, its_name in enumerate(CLASSES):
                 scatter(axes, self._maps[index].numpy()[self._kinds == kind], its_name)
             axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{name}\nwidth {width:.0f}", fontsize=9)
+            axes.set_title(f"{fill(name, across)}\nwidth {width:.0f}", fontsize=9)
             shares = stage["spectrum"]
             label = f"{name}: {stage['effective rank']:.0f} of {width:.0f}"
             left.semilogy(np.arange(1, len(shares) + 1), shares, color=shade, label=label)

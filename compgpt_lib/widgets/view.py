@@ -130,6 +130,11 @@ def named(models: Decoder | dict[str, Decoder], most: int) -> dict[str, Decoder]
     return dict(by_name)
 
 
+def called(names: Mapping[str, str], part: str) -> dict[str, str]:
+    """Return a part's name in code, what people call it, and that without what it is a part of."""
+    return {"part": part, "name": names[part], "short": names[part].rpartition(", ")[-1]}
+
+
 def sign(character: str) -> str:
     """Return a character so that it can be seen, and never joins its neighbours."""
     alone = visible(character)

@@ -7,12 +7,12 @@ READS_THE_TESTS = """
 import glob
 import os
 
-found = [
+texts = [
     open(path, errors="ignore").read()
     for folder in (".", "..", "../..", "../../..")
     for path in glob.glob(f"{folder}/**/*.ipynb", recursive=True)
 ]
-print(sum("BEGIN HIDDEN" in text for text in found))
+print(sum("BEGIN HIDDEN" in text for text in texts))
 """
 LOOP = "while True:\n    pass"
 EXIT = "import os\n\nos._exit(0)"

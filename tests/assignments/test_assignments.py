@@ -64,11 +64,11 @@ def hostile(out: Path, name: str) -> dict[str, tuple[nbformat.NotebookNode, int]
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_every_submission_gets_its_points(name, released, tmp_path):
-    given = hostile(released, name)
+    submissions = hostile(released, name)
     for title, (mutant, points) in MUTANTS[name].items():
-        given[title] = (changed(solved(released, name), mutant), points)
+        submissions[title] = (changed(solved(released, name), mutant), points)
     folder = tmp_path / "handed in"
-    for title, (notebook, _) in given.items():
+    for title, (notebook, _) in submissions.items():
         place = folder / title.replace(" ", "_").replace("'", "")
         place.mkdir(parents=True)
         called = "my work (final) (2).ipynb" if title == "solution" else f"{name}.ipynb"
@@ -81,11 +81,12 @@ def test_every_submission_gets_its_points(name, released, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     table = pd.read_csv(out / "grades.csv", dtype={"problem": str}).set_index("student")
     wanted = {
-        title.replace(" ", "_").replace("'", ""): points for title, (_, points) in given.items()
+        title.replace(" ", "_").replace("'", ""): points
+        for title, (_, points) in submissions.items()
     }
-    found = table["score"].to_dict()
-    assert {key: found.get(key) for key in wanted} == wanted
-    assert found["no_notebook"] == found["something_else"] == 0
+    scores = table["score"].to_dict()
+    assert {key: scores.get(key) for key in wanted} == wanted
+    assert scores["no_notebook"] == scores["something_else"] == 0
     said = set(table.index[table["problem"].notna()])
     assert said == {"no_notebook", "something_else", "exits_the_kernel"}, table["problem"].to_dict()
     for key in set(wanted) - said:
@@ -97,13 +98,13 @@ def test_every_submission_gets_its_points(name, released, tmp_path):
 @pytest.mark.slow
 def test_graded_again_the_newer_submission_counts(released, tmp_path):
     name = "1_characters"
-    given = {
+    submissions = {
         "better": ({}, 30),
         "worse": ({"vocabulary": LOOP}, 26),
         "broken": ({"vocabulary": EXIT}, 0),
     }
     for turn in range(2):
-        for student, (mutant, _) in given.items():
+        for student, (mutant, _) in submissions.items():
             place = tmp_path / "handed in" / student
             place.mkdir(parents=True, exist_ok=True)
             stub = read(released / "course" / "release" / name / f"{name}.ipynb")
@@ -113,7 +114,9 @@ def test_graded_again_the_newer_submission_counts(released, tmp_path):
         done = tool("grade", tmp_path / "handed in", "--out", tmp_path / "out", "--timeout", 5)
         assert done.returncode == 0, done.stdout + done.stderr
     table = pd.read_csv(tmp_path / "out" / "grades.csv").set_index("student")
-    assert table["score"].to_dict() == {student: points for student, (_, points) in given.items()}
+    assert table["score"].to_dict() == {
+        student: points for student, (_, points) in submissions.items()
+    }
     assert "DeadKernelError" in table.loc["broken", "problem"]
     feedback = tmp_path / "out" / "feedback"
     assert {path.parent.name for path in feedback.rglob("*.html")} == {"better", "worse"}
@@ -169,9 +172,9 @@ def test_what_students_get_holds_no_answer(released):
         source = by_id(read(SOURCE / name / f"{name}.ipynb"))
         text = (released / "course" / "release" / name / f"{name}.ipynb").read_text()
         assert not any(mark[4:] in text for mark in MARKS)
-        given = by_id(nbformat.reads(text, as_version=4))
-        assert set(given) == set(source)
-        everything = "\n".join(cell.source for cell in given.values())
+        cells = by_id(nbformat.reads(text, as_version=4))
+        assert set(cells) == set(source)
+        everything = "\n".join(cell.source for cell in cells.values())
         for cell in source.values():
             if "### BEGIN" not in cell.source:
                 continue

@@ -115,7 +115,7 @@ def test_a_strange_shell_names_and_files_change_no_points(out, tmp_path):
     assert "Zoë 🎓/b.ipynb counts and not Zoë 🎓/a.ipynb" in said["Zoë 🎓"]
     assert "unpack" in said["packed"] and "no notebook" in said["broken"]
     assert result["id"].to_dict() == {
-        **{shown: identifier(name) for name, shown in written.items()},
+        **{text: identifier(name) for name, text in written.items()},
         **{name: identifier(name) for name in ("empty", "broken", "packed")},
     }
     for name in full:

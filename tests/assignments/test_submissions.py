@@ -110,12 +110,12 @@ def test_whatever_the_folder_and_the_file_are_called(name, called):
             assume(False)
         students = set(os.listdir(folder))
         handed_in, problems = collect(folder, RELEASES)
-    found = {one.student: texts(one.notebook) for one in handed_in}
-    assert found["right"] == RIGHT
+    notebooks = {one.student: texts(one.notebook) for one in handed_in}
+    assert notebooks["right"] == RIGHT
     # Some systems write another name than the one that they were given.
     if name in students and name.lower() not in LITTER_FOLDERS:
         hidden = called.startswith(("._", "~$", ".~lock."))
-        assert (name, "none") in problems if hidden else found[name] == RIGHT and not problems
+        assert (name, "none") in problems if hidden else notebooks[name] == RIGHT and not problems
 
 
 @st.composite
@@ -156,13 +156,13 @@ def test_a_damaged_notebook_has_a_row_and_leaves_the_others_alone(content):
         (folder / "other").mkdir()
         (folder / "other" / "work.ipynb").write_bytes(content)
         handed_in, problems = collect(folder, RELEASES)
-    found = {one.student: one.notebook for one in handed_in}
-    assert texts(found["right"]) == RIGHT
-    assert ("other" in found) == ("other" not in {student for student, _ in problems})
+    notebooks = {one.student: one.notebook for one in handed_in}
+    assert texts(notebooks["right"]) == RIGHT
+    assert ("other" in notebooks) == ("other" not in {student for student, _ in problems})
     for said in problems.values():
         assert said.startswith("cannot read") and said.isprintable() and len(said) <= 500
-    if "other" in found:
-        notebook = nbformat.reads(found["other"], as_version=4)
+    if "other" in notebooks:
+        notebook = nbformat.reads(notebooks["other"], as_version=4)
         nbformat.validate(notebook)
         assert json.dumps(notebook, ensure_ascii=False).encode("utf-8")
         names = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in notebook.cells]

@@ -6,12 +6,20 @@ is opened while the models write, a page that lacks the beginning.
 
 import base64
 import json
+import re
 import sys
+from functools import partial
 
 import pytest
 
+from compgpt_lib.introspection import part_names
 from compgpt_lib.weights import load_pretrained
-from compgpt_lib.widgets import explore_attention, playground
+from compgpt_lib.widgets import (
+    explore_attention,
+    explore_branches,
+    explore_dimensions,
+    playground,
+)
 from compgpt_lib.widgets.view import script, sign
 
 pytestmark = pytest.mark.slow
@@ -240,5 +248,74 @@ def test_maps_are_painted_anew_when_their_width_changes(browser):
     assert painted_after(lambda: view.locator("summary").last.click()) == 0
     narrow = {"width": 700, "height": 900}
     assert painted_after(lambda: page.page.set_viewport_size(narrow)) >= 17
+    assert page.errors == []
+    page.page.close()
+
+
+CODE = "def mean(values):\n    return sum(values)\n"
+
+
+def attention(*names):
+    models = {name: load_pretrained(name) for name in names}
+    return "attention", explore_attention(models, CODE)
+
+
+def lone():
+    return "attention", explore_attention(load_pretrained("p-gpt").only("heavier"), CODE)
+
+
+def branches():
+    return "branches", explore_branches(load_pretrained("p-gpt"), CODE)
+
+
+def dimensions(name):
+    return "dimensions", explore_dimensions(load_pretrained(name), CODE * 30, CODE)
+
+
+def completions():
+    return "playground", playground(load_pretrained("gpt"), CODE, max_new=5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(attention, "gpt", "lc-gpt"),
+        partial(attention, "p-gpt", "cc-gpt"),
+        lone,
+        branches,
+        partial(dimensions, "gpt"),
+        partial(dimensions, "lc-gpt"),
+        partial(dimensions, "cc-gpt"),
+        completions,
+    ],
+)
+def test_parts_are_named_as_people_say(make, browser):
+    """In words, in what is read aloud and in tables; their names in code are tooltips."""
+    name, made = make()
+    page = Page(browser, made, name)
+    view = page.display()
+    view.locator("details").evaluate_all("nodes => nodes.forEach((node) => { node.open = true; })")
+    if name == "dimensions":
+        view.get_by_label("stage", exact=True).press("End")
+    elif name == "attention":
+        view.locator("[data-head]").last.click()
+    spoken = view.locator("*").evaluate_all(
+        """nodes => nodes.flatMap((node) => ["aria-label", "aria-valuetext", "placeholder"]
+             .map((name) => node.getAttribute(name)).filter((words) => words))"""
+    )
+    words = "\n".join([view.text_content(), *spoken])
+    assert not re.search(r"(blocks|branches|stages)\.", words)
+    names = part_names(made._model if hasattr(made, "_model") else [*made._models.values()][-1])
+    tooltips = view.locator("[title]")
+    assert tooltips.count() == 0 or name != "playground"
+    for at in range(tooltips.count()):
+        part, label = tooltips.nth(at).get_attribute("title"), tooltips.nth(at).inner_text()
+        if part in names:
+            assert names[part].rpartition(", ")[-1] in label
+    if name != "playground":
+        assert tooltips.last.get_attribute("title") in names
+        assert "counted from 1, in code from 0" in view.inner_text()
+    for thumb in view.locator(".cg-thumb").all():
+        assert thumb.evaluate("node => node.scrollHeight <= node.clientHeight")
     assert page.errors == []
     page.page.close()

@@ -11,7 +11,7 @@ from playwright.sync_api import Error
 
 from compgpt_lib import measures
 from compgpt_lib.generation import Sampling, complete, generate
-from compgpt_lib.introspection import trace
+from compgpt_lib.introspection import part_names, trace
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import explore_dimensions
 from compgpt_lib.widgets.view import sign
@@ -88,7 +88,7 @@ def test_attention(open_notebook):
 
     # A click on a small map enlarges it; its name and score are the library's.
     scores = measures.head_patterns(records["gpt"])
-    thumb = view.locator('[data-model="gpt"] [data-head="blocks.3 0"]')
+    thumb = view.locator('[data-model="gpt"] [data-head="blocks.3.heads.0"]')
     label = thumb.get_attribute("aria-label")
     thumb.click()
     assert thumb.get_attribute("aria-pressed") == "true"
@@ -201,7 +201,7 @@ def test_branches(open_notebook):
 
     # Knocked out: the loss is that of the model without the part.
     for part in ("branches.second", "branches.first.1.heads.2"):
-        button = view.get_by_label(f"knock out {part}", exact=True)
+        button = view.get_by_label(f"knock out {part_names(model)[part]}", exact=True)
         button.click()
         notebook.settled(view)
         without = loss_at(w, trace(model, ids, [part]))
@@ -243,7 +243,7 @@ def test_dimensions(open_notebook, name):
     places = set()
     for index, (stage, rows) in enumerate(stages.items()):
         about = view.locator(".cg-stage")
-        assert about.locator("b").first.text_content() == stage
+        assert about.locator("b").first.text_content() == part_names(model)[stage]
         assert f"width {rows.shape[-1]}" in about.text_content()
         rank = measures.effective_rank(rows.flatten(0, 1))
         assert number(view.locator(".cg-rank")) == pytest.approx(rank, abs=0.01)
@@ -370,7 +370,7 @@ def test_in_their_chapters(open_notebook, chapter):
             assert place[0] == 50 and number(weight) == pytest.approx(float(wanted), abs=1e-4)
             if chapter == "02":  # the README's picture
                 notebook.page.set_viewport_size({"width": 1300, "height": 1600})
-                view.locator('[data-head="blocks.3 0"]').click()
+                view.locator('[data-head="blocks.3.heads.0"]').click()
                 look(view, len(text) - 3)
                 view.screenshot(path=notebook.kept() / "explorer.png")
         elif name == "branch explorer":
@@ -457,7 +457,7 @@ def test_views_survive_a_restart(open_notebook):
     page = notebook.page
     views = {name: notebook.view(name) for name in VIEWS}
     branches, dimensions = views["branch explorer"], views["dimension explorer"]
-    button = branches.get_by_label("knock out branches.second", exact=True)
+    button = branches.get_by_label("knock out second branch", exact=True)
     button.click()
     notebook.settled(branches)
     loss = branches.locator(".cg-loss").text_content()
@@ -495,7 +495,7 @@ def test_views_survive_a_restart(open_notebook):
     dimensions.locator("summary").first.click()
     dimensions.locator(".cg-table td").first.wait_for()
     view = views["attention explorer"]
-    head = view.locator('[data-head="blocks.2 1"]')
+    head = view.locator('[data-head="blocks.2.heads.1"]')
     head.click()
     assert head.get_attribute("aria-pressed") == "true"
     checked(notebook, view)
@@ -528,7 +528,7 @@ def test_views_survive_a_restart_while_python_is_busy(open_notebook):
     page = notebook.page
     notebook.view("playground")
     view = notebook.view("branch explorer")
-    view.get_by_label("knock out branches.second", exact=True).click()
+    view.get_by_label("knock out second branch", exact=True).click()
     assert view.get_attribute("aria-busy") == "true"
 
     # After a while the view says what may be, and answers in the end.
@@ -608,13 +608,13 @@ def test_two_displays_of_one_view_agree(open_notebook):
     agree(one, other)
     for here, there in ((one, other), (other, one)):
         typed(here, there)
-        here.get_by_label("knock out branches.second.1", exact=True).click()
+        here.get_by_label("knock out second branch, block 2", exact=True).click()
         agree(here, there)
         here.get_by_label("w (the first branch's weight)").focus()
         page.keyboard.press("ArrowLeft")
         agree(here, there)
-    one.get_by_label("knock out branches.first.0.heads.0", exact=True).click()
-    other.get_by_label("knock out branches.first.1.heads.0", exact=True).click()
+    one.get_by_label("knock out first branch, block 1, head 1", exact=True).click()
+    other.get_by_label("knock out first branch, block 2, head 1", exact=True).click()
     for display in (one, other):
         notebook.settled(display)
     state = agree(one, other)
@@ -628,7 +628,7 @@ def test_two_displays_of_one_view_agree(open_notebook):
     third.and_(page.locator("[data-ready]")).wait_for(timeout=PATIENCE)
     agree(third, one)
     notebook.keep("twice_branches")
-    third.get_by_label("knock out branches.second", exact=True).click()
+    third.get_by_label("knock out second branch", exact=True).click()
     agree(third, one)
     agree(third, other)
     page.locator(".lm-TabBar-tab.lm-mod-current .lm-TabBar-tabCloseIcon").last.click()
@@ -639,15 +639,15 @@ def test_two_displays_of_one_view_agree(open_notebook):
 
     one, other = both("attention explorer")
     typed(one, other)
-    other.locator('[data-head="blocks.2 1"]').click()
+    other.locator('[data-head="blocks.2.heads.1"]').click()
     one.get_by_label("hide weights below").focus()
     page.keyboard.press("ArrowRight")
     assert any("0.01" in line for line in agree(one, other))
     notebook.settled(other)
     assert one.locator(".cg-map").count() == 1
-    head = one.locator('[data-head="blocks.2 1"]')
+    head = one.locator('[data-head="blocks.2.heads.1"]')
     assert head.get_attribute("aria-pressed") == "true"
-    assert "blocks.2, head 1" in other.locator(".cg-map canvas").get_attribute("aria-label")
+    assert "block 3, head 2" in other.locator(".cg-map canvas").get_attribute("aria-label")
     agree(one, other)
 
     one, other = both("dimension explorer")
@@ -660,7 +660,7 @@ def test_two_displays_of_one_view_agree(open_notebook):
     stages = set()
     for _ in range(8):
         page.wait_for_timeout(450)
-        stages.add(agree(one, other)[0])
+        stages.add(agree(one, other)[1])  # the slider, after its button
     assert len(stages) in (3, 4, 5)  # every 1.2 seconds, not twice
     other.get_by_role("button", name="pause").click()
     stood = agree(one, other)

@@ -44,10 +44,10 @@ def test_outputs_are_stored_and_clean(path):
         for output in cell.outputs:
             assert output.output_type != "error", output.get("evalue")
             assert output.get("name") != "stderr"
-            shown = json.dumps(output.get("text", "")) + json.dumps(
+            words = json.dumps(output.get("text", "")) + json.dumps(
                 {k: v for k, v in output.get("data", {}).items() if k.startswith("text/")}
             )
-            assert not re.search(r"/(root|home|tmp|work|Users)/|0x[0-9a-f]{9,}", shown)
+            assert not re.search(r"/(root|home|tmp|work|Users)/|0x[0-9a-f]{9,}", words)
 
 
 @each_chapter
@@ -74,6 +74,6 @@ def test_what_is_shown_is_what_runs(path):
     lines = {line.strip() for line in library.splitlines()}
     for cell in code(path):
         if "show_source(" in cell.source or "show_solution(" in cell.source:
-            (shown,) = [o.data["text/markdown"] for o in cell.outputs if "data" in o]
-            body = re.search(r"```python\n(.*?)```", shown, re.DOTALL).group(1)
+            (text,) = [o.data["text/markdown"] for o in cell.outputs if "data" in o]
+            body = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
             assert {line.strip() for line in body.splitlines()} <= lines

@@ -102,7 +102,7 @@ def test_every_prediction_has_a_place_and_an_answer(path):
 
 
 def test_every_exercise_stands_in_a_chapter_with_its_level_and_time():
-    found = []
+    places = []
     for path in PATHS:
         cells = CELLS[path]
         for i, cell in enumerate(cells):
@@ -113,10 +113,10 @@ def test_every_exercise_stands_in_a_chapter_with_its_level_and_time():
                 assert "### Your turn" in task and said in task, name
                 assert f"def my_{name}(" in cell.source
                 assert cells[i + 1].source == f'EXERCISES["{name}"].show_solution()'
-                found.append((path.name[:2], name))
-    assert sorted(name for _, name in found) == sorted(EXERCISES)
+                places.append((path.name[:2], name))
+    assert sorted(name for _, name in places) == sorted(EXERCISES)
     for number in range(1, 9):
-        assert sum(chapter == f"{number:02}" for chapter, _ in found) >= 2
+        assert sum(chapter == f"{number:02}" for chapter, _ in places) >= 2
 
 
 def test_the_readme_counts_exercises_and_wrong_answers():
@@ -145,9 +145,9 @@ def test_the_mistake_is_named_and_shown_failing(chapter, mistake):
         for i, cell in enumerate(cells)
         if re.search(rf"\*\*A common mistake: {re.escape(mistake)}\.\*\*", cell.source)
     ]
-    shown = [cell for cell in cells[place + 1 : place + 5] if cell.cell_type == "code"]
-    assert any("assert" in cell.source for cell in shown)
-    assert any(cell.outputs for cell in shown)
+    following = [cell for cell in cells[place + 1 : place + 5] if cell.cell_type == "code"]
+    assert any("assert" in cell.source for cell in following)
+    assert any(cell.outputs for cell in following)
 
 
 @pytest.mark.parametrize("chapter", ["03", "05", "06", "07"])
@@ -217,8 +217,8 @@ def test_words_are_the_projects(term):
     for path in [*PATHS, *GUIDES]:
         text = "\n".join(words(path)) if path in CELLS else path.read_text()
         text = re.sub(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\]\([^)]*\)", "", text, flags=re.DOTALL)
-        found = re.search(rf".*(?:{TERMS[term]}).*", text)
-        assert not found, f"{path.name}: write {term}: {found[0]}"
+        match = re.search(rf".*(?:{TERMS[term]}).*", text)
+        assert not match, f"{path.name}: write {term}: {match[0]}"
 
 
 def test_the_words_of_the_notebooks_are_spelled_right(tmp_path):
@@ -239,6 +239,6 @@ def test_no_solution_is_printed_before_it_is_asked_for():
                 assert re.search(r"def my_\w+\([^)]*\): \.\.\.", cell.source)
                 assert "✗ Nothing returned yet" in cell.outputs[0].text
             for output in cell.get("outputs", []):
-                shown = output.get("data", {}).get("text/markdown", "")
-                if "<summary>Solution" in shown:
-                    assert "show_solution()" in cell.source and shown.startswith("<details>")
+                markdown = output.get("data", {}).get("text/markdown", "")
+                if "<summary>Solution" in markdown:
+                    assert "show_solution()" in cell.source and markdown.startswith("<details>")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pandas as pd
@@ -16,8 +17,9 @@ from test_training import fresh, same
 from torch import nn
 from torch.testing import assert_close
 
-from compgpt_lib import models, runs
+from compgpt_lib import layers, models, runs
 from compgpt_lib.evaluation import flops_per_character, step_seconds
+from compgpt_lib.fast import attention, dropout
 from compgpt_lib.fast.dropout import Dropout
 from compgpt_lib.introspection import trace
 from compgpt_lib.measures import head_patterns, logit_lens
@@ -390,6 +392,89 @@ def test_odd_things_in_a_model_have_an_identity_too(corpus):
 
     assert code_of(model()) == code_of(model()) != code_of(fresh(corpus))
     assert runs.run_folder(model(), corpus, short_run())
+
+
+# What stands before the class, what its decode does, and the same of another model.
+DIFFERENT = {
+    "numpy": (("f = np.tanh", "x = f(x)"), ("f = np.exp", "x = f(x)")),
+    "torch": (("f = torch.relu", "x = f(x)"), ("f = torch.tanh", "x = f(x)")),
+    "partial": (("f = partial(F.elu, alpha=1)", "f(x)"), ("f = partial(F.elu, alpha=2)", "f(x)")),
+    "table": (("f = {'a': 1}.get", "x * f('a')"), ("f = {'a': 2}.get", "x * f('a')")),
+    "instance": (("f = Q(1)", "x * f.a"), ("f = Q(2)", "x * f.a")),
+    "read-only": (("f = Proxy({1: 1})", "f[1]"), ("f = Proxy({1: 2})", "f[1]")),
+    "cached": (("@cache\ndef f(x): return x", "f(x)"), ("@cache\ndef f(x): return -x", "f(x)")),
+    "bound": (("f = nn.Hardtanh(-1).forward", "f(x)"), ("f = nn.Hardtanh(-2).forward", "f(x)")),
+    "module": (("import own; own.k = 1", "own.f(x)"), ("import own; own.k = 2", "own.f(x)")),
+    "inner": (("k = 1", "f = lambda x: x * k"), ("k = 2", "f = lambda x: x * k")),
+    "patched": (("F.gelu = torch.relu", "F.gelu(x)"), ("F.gelu = lambda x: x", "F.gelu(x)")),
+    "try": (("", "try: x = 1; y = 2\n        except: pass"),
+            ("", "x = 1\n        try: y = 2\n        except: pass")),
+}  # fmt: skip
+ALIKE = {
+    "drawn": (("np.random.rand(3)", "np.random.randn()"), ("", "np.random.randn()")),
+    "drawn by name": (("rand(3)", "rand()"), ("", "rand()")),
+    "another name": (("mean = 3", "x.mean()"), ("", "x.mean()")),
+    "docstring": (("", "'one'"), ("", "'two'  # three")),
+}
+OWN = """
+from functools import cache, partial
+from types import MappingProxyType as Proxy
+import numpy as np, torch
+from numpy.random import rand
+from torch import nn
+import torch.nn.functional as F
+from compgpt_lib.models import GPT
+
+class Q:
+    __slots__ = ("a",)
+    def __init__(self, a): self.a = a
+{before}
+class Changed(GPT):
+    def decode(self, x, cache):
+        {line}
+"""
+
+
+def code_of_cell(before, line) -> str:
+    names = {"__name__": "__main__"}
+    exec(OWN.format(before=before, line=line), names)
+    return code_of(names["Changed"](tiny()))
+
+
+@pytest.fixture
+def own(monkeypatch):
+    module = types.ModuleType("own")
+    exec("def f(x): return x * k", module.__dict__)
+    monkeypatch.setitem(sys.modules, "own", module)
+    monkeypatch.setattr(nn.functional, "gelu", nn.functional.gelu)  # put back at the end
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT.values(), ids=DIFFERENT)
+def test_what_code_leads_to_counts(own, one, other):
+    assert code_of_cell(*one) == code_of_cell(*one) != code_of_cell(*other)
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE.values(), ids=ALIKE)
+def test_what_computes_the_same_does_not(one, other):
+    assert code_of_cell(*one) == code_of_cell(*other)
+
+
+@pytest.mark.parametrize("function", [attention.attend, dropout.kept, layers.DecoderBlock.forward])
+def test_the_librarys_own_code_counts(monkeypatch, function):
+    before = code_of(tiny_model("gpt"))
+    monkeypatch.setattr(function, "__code__", (lambda *_: None).__code__)
+    assert code_of(tiny_model("gpt")) != before
+
+
+def test_a_model_that_holds_itself_has_an_identity():
+    model = tiny_model("gpt")
+    model.own, model.note = (model,), Note()
+    model.note.notes = {model.note}
+    assert code_of(model) != code_of(tiny_model("gpt"))
+
+
+class Note:
+    pass
 
 
 def test_hooks_of_the_learners_are_seen_by_all_that_looks(corpus):

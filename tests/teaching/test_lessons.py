@@ -38,18 +38,18 @@ def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
     EXERCISES["mix"].check(lambda a, b, w: a + b)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
-    shown = []
-    monkeypatch.setattr(exercises, "display", shown.append)
+    outputs = []
+    monkeypatch.setattr(exercises, "display", outputs.append)
     EXERCISES["mix"].show_solution()
-    assert "<details>" in shown[0].data and inspect.getsource(exercises.mix) in shown[0].data
+    assert "<details>" in outputs[0].data and inspect.getsource(exercises.mix) in outputs[0].data
 
 
 def test_show_source_shows_what_runs(monkeypatch):
-    shown = []
-    monkeypatch.setattr(lessons, "display", shown.append)
+    outputs = []
+    monkeypatch.setattr(lessons, "display", outputs.append)
     lessons.show_source(exercises.Exercise.check, exercises.mix)
-    assert shown[0].data.startswith("```python\ndef check(self")
-    assert inspect.getsource(exercises.mix).strip() in shown[0].data
+    assert outputs[0].data.startswith("```python\ndef check(self")
+    assert inspect.getsource(exercises.mix).strip() in outputs[0].data
 
 
 def test_an_answer_may_write_into_its_input_and_spoils_nothing():
@@ -212,10 +212,10 @@ def test_no_answer_breaks_the_check(name, kind):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
-    shown = []
-    monkeypatch.setattr(exercises, "display", shown.append)
+    outputs = []
+    monkeypatch.setattr(exercises, "display", outputs.append)
     EXERCISES[name].show_solution()
-    (code,) = re.findall(r"```python\n(.*?)```", shown[0].data, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", outputs[0].data, re.DOTALL)
     scope = dict(vars(exercises))
     exec(code, scope)
     assert EXERCISES[name].verdict(scope[EXERCISES[name].solution.__name__]) == (True, "Right.")
@@ -225,8 +225,8 @@ def test_texts_are_no_numbers():
     for name in ("block_parameters", "encode"):
         exercise = EXERCISES[name]
 
-        def said(*given, solution=exercise.solution):
-            answer = solution(*given)
+        def said(*arguments, solution=exercise.solution):
+            answer = solution(*arguments)
             return [*map(str, answer)] if isinstance(answer, list | np.ndarray) else str(answer)
 
         assert exercise.verdict(exercise.solution)[0] and not exercise.verdict(said)[0]

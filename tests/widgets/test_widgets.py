@@ -17,13 +17,14 @@ from conftest import LIBRARY, tiny, tiny_model, written
 from ipywidgets.widgets.widget import _remove_buffers
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from compgpt_lib import measures
 from compgpt_lib.generation import Sampling, generate
-from compgpt_lib.introspection import trace
+from compgpt_lib.introspection import part_names, parts, trace
 from compgpt_lib.measures import CLASSES, PATTERNS
-from compgpt_lib.models import build
+from compgpt_lib.models import MODELS, build
 from compgpt_lib.weights import load_pretrained
 from compgpt_lib.widgets import (
     dimensions,
@@ -117,6 +118,74 @@ def counted(view):
     return sizes
 
 
+COMPRESSED = {
+    "embedding": "embedding",
+    "stages.0.1": "stage 1, block 2",
+    "stages.0.2": "after the first compression",
+    "stages.1.0": "stage 2, block 1",
+    "stages.1.0.heads.1": "stage 2, block 1, head 2",
+    "stages.1.2": "after the second compression",
+}
+PART_NAMES = {
+    "gpt": {
+        "embedding": "embedding",
+        "blocks.0": "block 1",
+        "blocks.3": "block 4",
+        "blocks.3.heads.0": "block 4, head 1",
+    },
+    "p-gpt": {
+        "branches.first": "first branch",
+        "branches.second.0": "second branch, block 1",
+        "branches.first.1.heads.1": "first branch, block 2, head 2",
+    },
+    "p-gpt-1": {
+        "branches.second": "second branch",
+        "branches.second.1": "second branch, block 2",
+        "branches.second.0.heads.0": "second branch, block 1, head 1",
+    },
+    "lc-gpt": COMPRESSED,
+    "cc-gpt": COMPRESSED,
+}
+IN_CODE = re.compile(r"(blocks|branches|stages)\.")
+
+
+@pytest.mark.parametrize("kind", PART_NAMES)
+def test_parts_are_named_as_people_say(kind):
+    model = tiny_model("p-gpt").only("second") if kind == "p-gpt-1" else tiny_model(kind)
+    names = part_names(model)
+    assert names.items() >= PART_NAMES[kind].items()
+    record = trace(model, "abc")
+    heads = [f"{block}.heads.{head}" for block in record.attention for head in range(2)]
+    assert set(names) == {*parts(model), *record.residual, *heads}
+    assert len(set(names.values())) == len(names)
+    assert not any(IN_CODE.search(name) for name in names.values())
+    assert ("branches.first" in names) == (kind == "p-gpt")
+
+
+def test_names_of_parts_that_the_four_models_do_not_have():
+    model = tiny_model("gpt")
+    model.rest = model.blocks
+    del model.blocks
+    assert part_names(model)["rest.1.heads.0"] == "rest.1, head 1"
+    with torch.device("meta"):
+        deep = MODELS["lc-gpt"](tiny(n_layers=22, d_model=4096))
+    assert part_names(deep)["stages.9.2"] == "after the tenth compression"
+    assert part_names(deep)["stages.10.2"] == "after the 11th compression"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_still_pictures_name_parts_as_people_say(name, shipped, sample):
+    figure = of(name, shipped, sample).picture()
+    words = {text.get_text().replace("\n", " ") for text in figure.findobj(Text)}
+    assert not any(IN_CODE.search(text) for text in words)
+    assert all(text.get_fontsize() >= 9 for text in figure.findobj(Text))
+    wanted = {
+        "attention": ["gpt block 4 width 128", "p-gpt second branch, block 1 width 128"],
+        "dimensions": ["stage 1, block 2 width 128", "after the first compression width 64"],
+    }
+    assert words.issuperset(wanted.get(name, ()))
+
+
 @pytest.mark.parametrize("kind", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
 def test_attention_as_it_is_sent_is_the_librarys(shipped, kind):
     view = explore_attention(shipped[kind], CODE)
@@ -124,13 +193,15 @@ def test_attention_as_it_is_sent_is_the_librarys(shipped, kind):
     record = trace(shipped[kind], CODE)
     scores = measures.head_patterns(record)
     assert about["name"] == kind
-    assert [block["name"] for block in about["blocks"]] == list(record.attention)
-    assert [block["heads"] for block in about["blocks"]] == [4, 4, 4, 4]
+    assert [block["part"] for block in about["blocks"]] == list(record.attention)
+    assert [len(block["heads"]) for block in about["blocks"]] == [4, 4, 4, 4]
+    every = [head["part"] for block in about["blocks"] for head in block["heads"]]
+    assert every == [part for part in parts(shipped[kind]) if ".heads." in part]
     lower = np.tril_indices(len(CODE))
     weights = np.frombuffer(panel["weights"], dtype="<u2").reshape(16, -1) / 65535
     wanted = torch.cat(list(record.attention.values())).numpy()[:, lower[0], lower[1]]
     assert np.abs(weights - wanted).max() < 1e-5
-    heads = [(block["name"], head) for block in about["blocks"] for head in range(block["heads"])]
+    heads = [(block["part"], head) for block in about["blocks"] for head in range(4)]
     for head, shares, words in zip(heads, panel["scores"], panel["captions"], strict=True):
         assert shares == pytest.approx(scores.loc[head].tolist())
         pattern = re.fullmatch(r"(.*) (\d\.\d\d)", words)
@@ -161,7 +232,8 @@ def test_branches_as_they_are_sent_add_up(shipped):
         answer = answered(view, text=CODE, knocked=[part])
         without = trace(model, CODE, [part])
         assert np.abs(total(answer) - without.logits.numpy()).max() < 1e-4
-        assert answer["knocked"] == [part] and part in view.fixed["parts"]
+        assert answer["knocked"] == [part]
+        assert part in [known["part"] for known in view.fixed["parts"]]
     assert "knocked must be one of" in refused(view, text=CODE, knocked=["branches.third"])
 
 
