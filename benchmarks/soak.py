@@ -31,6 +31,7 @@ from compgpt_lib.support.files import replacing
 from compgpt_lib.training import train
 
 FOLDER = Path(__file__).parent
+WARM_UP = 16  # runs until the allocator has what it keeps: memory rises by a fifth, then no more
 
 
 def megabytes() -> float:
@@ -47,18 +48,26 @@ def growth(memory: pd.Series) -> float:
 
 
 def trained(corpus: Corpus, minutes: float, preset: str) -> pd.DataFrame:
-    """Train the four models in turns, run after run with checkpoints, and note the memory."""
-    seen: list[dict[str, float]] = []
-    began = time.perf_counter()
+    """Train the four models in turns, run after run with checkpoints, and note the memory.
+
+    What is noted begins after a warm-up.
+    """
     names = list(MODELS)
     config = TrainConfig.preset(preset, steps=150, warmup_steps=5, eval_every=25, eval_windows=32)  # type: ignore[arg-type]
     shape = ModelConfig.preset(preset, vocab_size=len(corpus.tokenizer), dropout=0.1)  # type: ignore[arg-type]
-    while time.perf_counter() - began < 60 * minutes:
-        model = build(names[len(seen) % 4], shape)
+
+    def run(number: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            train(model, corpus, config, folder, progress=False)
-        seen.append({"minutes": (time.perf_counter() - began) / 60, "MB": megabytes()})
-    return pd.DataFrame(seen)
+            train(build(names[number % 4], shape), corpus, config, folder, progress=False)
+
+    for number in range(WARM_UP):
+        run(number)
+    rows: list[dict[str, float]] = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < 60 * minutes:
+        run(len(rows))
+        rows.append({"minutes": (time.perf_counter() - began) / 60, "MB": megabytes()})
+    return pd.DataFrame(rows)
 
 
 def written(corpus: Corpus, generations: int, preset: str) -> pd.DataFrame:
@@ -66,13 +75,13 @@ def written(corpus: Corpus, generations: int, preset: str) -> pd.DataFrame:
     shape = ModelConfig.preset(preset, vocab_size=len(corpus.tokenizer))  # type: ignore[arg-type]
     models = [build(name, shape) for name in MODELS]
     prompt = torch.zeros(1, dtype=torch.long)
-    seen = []
+    rows = []
     for index in range(generations):
         for _ in generate(models[index % 4], prompt, Sampling(20, seed=index)):
             pass
         if index % max(1, generations // 200) == 0:
-            seen.append({"generations": float(index), "MB": megabytes()})
-    return pd.DataFrame(seen)
+            rows.append({"generations": float(index), "MB": megabytes()})
+    return pd.DataFrame(rows)
 
 
 def main(
