@@ -94,7 +94,7 @@ def table(preset: PresetName = "paper") -> None:
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="rates, comparison or healing.")],
+    name: Annotated[str, typer.Argument(help="rates, comparison, healing or paper_size.")],
     jobs: Annotated[int | None, typer.Option(help="Trainings at once; else one a core.")] = None,
     cluster: Annotated[str | None, typer.Option(help="A Dask scheduler, tcp://host:8786.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the rows go.")] = None,

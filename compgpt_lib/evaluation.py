@@ -80,7 +80,8 @@ def compare(losses: pd.DataFrame, baseline: str, level: Level = 0.95) -> pd.Data
     A row of the result has the model's mean, its mean difference from the baseline on the same
     seeds, the ends of that difference's interval, the verdict and how many seeds both have: "lower"
     or "higher" where the interval excludes 0, which it does in 1 - `level` of cases where there is
-    no difference, and otherwise "not told apart". Raises ValueError for a baseline that is missing.
+    no difference, and otherwise "not told apart". A seed that one of them lacks (NaN) is left out:
+    say so where its training failed. Raises ValueError for a baseline that is missing.
     """
     if baseline not in losses.columns:
         raise ValueError(
