@@ -317,9 +317,9 @@ COMPARED: dict[str, tuple[str, dict[str, int]]] = {
     "gpt, width 64": ("gpt", {"d_model": 64}),
 }
 SWEPT: dict[str, tuple[float, ...]] = {
-    name: (2e-3, 3e-3, 5e-3) for name in COMPARED if name != "cc-gpt"
+    name: (2e-3, 3e-3, 4e-3, 5e-3) for name in COMPARED if name != "cc-gpt"
 }
-SWEPT["gpt, 2 blocks"] = SWEPT["gpt, width 64"] = (2e-3, 3e-3, 5e-3, 8e-3)
+SWEPT["gpt, 2 blocks"] = SWEPT["gpt, width 64"] = (2e-3, 3e-3, 4e-3, 5e-3, 8e-3)
 
 
 def _trial(label: str, rate: float, seed: int) -> Trial:
