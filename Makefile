@@ -17,7 +17,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain students colab book clean
+.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain studies students colab book clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -29,7 +29,7 @@ help: ## show the targets
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
 	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins .venv/constraints.txt || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
 	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $(if $(PINS),$$(grep '^torch==' constraints.txt),torch))
-	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,test]'
+	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,cluster,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -80,6 +80,9 @@ paper: .venv/.stamp ## every chapter at the paper's size (on a GPU)
 pretrain: .venv/.stamp ## train the models that the kit ships, and write data/pretrained (two hours)
 	@$(BIN)/python tools/pretrain.py train
 	@$(BIN)/python tools/pretrain.py ship
+
+studies: .venv/.stamp ## run the trainings of all studies, and write data/studies (hours)
+	@for name in rates comparison healing; do $(BIN)/compgpt study $$name --folder data/studies || exit 1; done
 
 students: .venv/.stamp ## build dist/compgpt-students.zip, the kit without its answers
 	@$(BIN)/python tools/students.py

@@ -92,6 +92,23 @@ def table(preset: PresetName = "paper") -> None:
     print(cost_table(ModelConfig.preset(preset)).to_string())  # type: ignore[arg-type]
 
 
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="rates, comparison or healing.")],
+    jobs: Annotated[int | None, typer.Option(help="Trainings at once; else one a core.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="A Dask scheduler, tcp://host:8786.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the rows go.")] = None,
+) -> None:
+    """Run the trainings of a study that are not yet done, and print how they ended."""
+    from compgpt_lib import study as studies
+
+    rows = studies.run_study(name, jobs=jobs, cluster=cluster, folder=folder)
+    last = studies.finals(rows)
+    keys = ["label", "part", "learning_rate"]
+    print(last.pivot_table(index=keys, columns="seed", values="valid_loss").round(3).to_string())
+    print(f"rows: {folder or studies.own_folder()}/{name}.csv")
+
+
 def main() -> None:
     """Run the command line."""
     print_anything()

@@ -12,29 +12,36 @@ import numpy as np
 import pandas as pd
 import torch
 from rapidfuzz import fuzz
+from scipy import stats
 from torch.utils.flop_counter import FlopCounterMode
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.corpus import Corpus
 from compgpt_lib.generation import complete
-from compgpt_lib.models import MODELS, Decoder, ParallelGPT, build
+from compgpt_lib.layers import Cache
+from compgpt_lib.models import LONE_BRANCH, MODELS, Decoder, ParallelGPT, build
 from compgpt_lib.runs import require_vocabulary
 from compgpt_lib.support import checks
-from compgpt_lib.support.checks import Count, Positive, Seed, Texts, checked
+from compgpt_lib.support.checks import Count, Positive, Real, Seed, Texts, checked
 from compgpt_lib.support.devices import native_precision
 from compgpt_lib.training import mean_loss
 
 Models = Annotated[Mapping[str, Decoder], "a dict from names to models"]
 Names = Annotated[Sequence[str], "a list of the models' names"]
+Level = Annotated[float, Real(above=0, below=1)]
 
 __all__ = [
     "bits_per_character",
+    "cache_megabytes",
+    "compare",
     "completion_scores",
     "cost_table",
     "flops_per_character",
     "held_out_lines",
+    "mean_interval",
     "mean_loss",
     "megabytes",
+    "needed_parameters",
     "score_lines",
     "step_seconds",
     "training_step",
@@ -46,6 +53,55 @@ __all__ = [
 def bits_per_character(loss: float) -> float:
     """Return a loss in nats as bits per character."""
     return loss / math.log(2)
+
+
+@checked
+def mean_interval(
+    values: Annotated[Sequence[float], "a list of numbers, one of each seed"], level: Level = 0.95
+) -> tuple[float, float]:
+    """Return the ends of the interval of the mean of what would come out over all seeds.
+
+    Student's t interval: the mean of normal values lies in it `level` of the time. With one value
+    nothing is known of the spread, and both ends are NaN.
+    """
+    if len(values) < 2:
+        return math.nan, math.nan
+    error = float(stats.sem(values))
+    reach = error * float(stats.t.ppf((1 + level) / 2, len(values) - 1))
+    mean = float(np.mean(values))
+    return mean - reach, mean + reach
+
+
+@checked
+def compare(losses: pd.DataFrame, baseline: str, level: Level = 0.95) -> pd.DataFrame:
+    """Return how each model's loss compares with a baseline's, over seeds.
+
+    `losses` has a row for each seed and a column for each model, all measured on the same windows.
+    A row of the result has the model's mean, its mean difference from the baseline on the same
+    seeds, the ends of that difference's interval, the verdict and how many seeds both have: "lower"
+    or "higher" where the interval excludes 0, which it does in 1 - `level` of cases where there is
+    no difference, and otherwise "not told apart". Raises ValueError for a baseline that is missing.
+    """
+    if baseline not in losses.columns:
+        raise ValueError(
+            f"losses must have a column for the baseline {baseline!r}, got columns "
+            f"{', '.join(map(str, losses.columns))}"
+        )
+    rows = {}
+    for name in losses.columns:
+        difference = (losses[name] - losses[baseline]).dropna()
+        low, high = mean_interval(list(difference), level)
+        rows[name] = {
+            "mean": losses[name].mean(),
+            "difference": difference.mean(),
+            "low": low,
+            "high": high,
+            "verdict": "lower" if high < 0 else "higher" if low > 0 else "not told apart",
+            "seeds": len(difference),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    table.loc[baseline, "verdict"] = "the baseline"
+    return table
 
 
 @checked
@@ -76,6 +132,30 @@ def _copy(model: Decoder) -> Decoder:
             "model cannot be copied: one of its modules keeps a tensor of its last pass; keep "
             "tensor.detach() there"
         ) from error
+
+
+@checked
+def needed_parameters(model: Decoder) -> int:
+    """Return how many learned numbers a model computes with.
+
+    All of them, but for a branch alone: it reads its half of the embedding, and no mixture.
+    """
+    count = model.parameter_count()
+    if model.name == LONE_BRANCH:
+        embedding = sum(parameter.numel() for parameter in model.embedding.parameters())
+        count -= embedding // 2 + 1
+    return count
+
+
+@checked
+def cache_megabytes(model: Decoder) -> float:
+    """Return the size in MB (2^20 bytes) of the cache that a model writes one text with."""
+    cache = Cache(model.config.context_length)
+    with torch.no_grad():
+        model.for_evaluation()(
+            torch.zeros(1, 1, dtype=torch.long, device=model.device), None, cache
+        )
+    return cache.nbytes / 2**20
 
 
 @checked

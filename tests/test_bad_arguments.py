@@ -16,7 +16,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from test_training import fresh
 
 from compgpt_lib import (
+    charts,
     corpora,
+    counting,
     evaluation,
     figures,
     generation,
@@ -24,6 +26,7 @@ from compgpt_lib import (
     measures,
     models,
     runs,
+    study,
     training,
     weights,
     widgets,
@@ -77,6 +80,9 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
     record = introspection.trace(tiny_model("lc-gpt"), ids[0])
     pair, rows = tiny_model("p-gpt"), torch.randn(9, 4)
     paired = introspection.trace(pair, ids[0])
+    losses = pd.DataFrame({"gpt": [1.0, 1.1], "p-gpt": [1.2, 1.3]})
+    points = pd.DataFrame({"loss": [1.0], "low": [0.9], "high": [1.1], "size": [9]}, ["gpt"])
+    counted = counting.CountTable(23, 2).fit(ids, targets)
     weights.save(model, folder / "good.safetensors")
     drawing = dict(max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0, stop="z")
     return {
@@ -98,16 +104,16 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "only": (tiny_model("p-gpt").only, dict(branch="first")),
         "Sampling": (generation.Sampling, drawing),
         "generate": (
-            lambda **given: list(generation.generate(**given)),
+            lambda **arguments: list(generation.generate(**arguments)),
             dict(model=model, text=ids[0, :4], sampling=generation.Sampling(2), cache=True),
         ),
         "stream": (
-            lambda **given: list(generation.stream(**given)),
+            lambda **arguments: list(generation.stream(**arguments)),
             dict(model=model, prompt="abc", sampling=generation.Sampling(2)),
         ),
         "complete": (generation.complete, dict(model=model, prompt="abc") | drawing),
         "complete_with_tab": (
-            lambda **given: completer.complete_with_tab(**given).offers("a"),
+            lambda **arguments: completer.complete_with_tab(**arguments).offers("a"),
             dict(
                 model=model,
                 deadline=1.0,
@@ -171,7 +177,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             ),
         ),
         "train": (
-            lambda **given: training.train(**given, progress=False),
+            lambda **arguments: training.train(**arguments, progress=False),
             dict(model=trained, corpus=corpus, config=short_run(steps=1)),
         ),
         "mean_loss": (
@@ -199,12 +205,32 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             evaluation.completion_scores,
             dict(model=trained, corpus=corpus, count=1),
         ),
-        "loss_curves": (figures.loss_curves, dict(histories={"gpt": history})),
+        "needed_parameters": (evaluation.needed_parameters, dict(model=model)),
+        "cache_megabytes": (evaluation.cache_megabytes, dict(model=model)),
+        "mean_interval": (evaluation.mean_interval, dict(values=[1.0, 2.0], level=0.9)),
+        "compare": (evaluation.compare, dict(losses=losses, baseline="gpt", level=0.9)),
+        "CountTable": (counting.CountTable, dict(vocab_size=23, order=2)),
+        "fit": (counting.CountTable(23, 2).fit, dict(ids=ids, targets=targets)),
+        "count_loss": (counted.loss, dict(ids=ids, targets=targets)),
+        "count_table": (
+            counting.count_table,
+            dict(corpus=corpus, config=short_run(), context_length=4, order=1),
+        ),
+        "load_study": (study.load_study, dict(name="paper_size")),
+        "loss_curves": (charts.loss_curves, dict(histories={"gpt": history}, baseline="gpt")),
+        "frontier": (
+            charts.frontier,
+            dict(table=points, costs={"size": "size"}, line=["gpt"], counted=1.0, own=points),
+        ),
+        "bars": (charts.bars, dict(table=losses, lows=losses, highs=losses)),
         "attention_maps": (
             figures.attention_maps,
             dict(record=record),
         ),
-        "spectra": (figures.spectra, dict(record=record)),
+        "spectra": (charts.spectra, dict(record=record)),
+        "points": (charts.points, dict(table=losses, x="gpt", y="p-gpt", log=False)),
+        "heatmap": (charts.heatmap, dict(table=losses, x="what", y="where")),
+        "icicle": (charts.icicle, dict(parts={"gpt": {"head": 3}}, unit="parameters")),
         "diagram": (figures.diagram, dict(model=model)),
         "visible": (figures.visible, dict(character="a")),
     }
@@ -271,9 +297,22 @@ ARGUMENTS = [
     *[("held_out_lines", name) for name in ("corpus", "count", "context_length", "seed")],
     *[("score_lines", name) for name in ("written", "wanted")],
     *[("completion_scores", name) for name in ("model", "corpus", "count")],
-    ("loss_curves", "histories"),
+    ("needed_parameters", "model"),
+    ("cache_megabytes", "model"),
+    *[("mean_interval", name) for name in ("values", "level")],
+    *[("compare", name) for name in ("losses", "baseline", "level")],
+    *[("CountTable", name) for name in ("vocab_size", "order")],
+    *[(name, argument) for name in ("fit", "count_loss") for argument in ("ids", "targets")],
+    *[("count_table", name) for name in ("corpus", "config", "context_length", "order")],
+    ("load_study", "name"),
+    *[("loss_curves", name) for name in ("histories", "baseline")],
+    *[("frontier", name) for name in ("table", "costs", "line", "counted", "own")],
+    *[("bars", name) for name in ("table", "lows", "highs")],
     ("attention_maps", "record"),
     ("spectra", "record"),
+    *[("points", name) for name in ("table", "x", "y", "log")],
+    *[("heatmap", name) for name in ("table", "x", "y")],
+    *[("icicle", name) for name in ("parts", "unit")],
     ("diagram", "model"),
     ("visible", "character"),
 ]  # fmt: skip
@@ -349,9 +388,9 @@ def test_configurations_take_the_numbers_of_numpy_and_torch():
             if isinstance(value, bool | str):
                 continue
             for scalar in WHOLE if isinstance(value, int) else FLOAT[:1]:
-                found = kind(**good.as_dict() | {field: scalar(value)})
-                assert found == good and type(getattr(found, field)) is type(value)
-                assert json.dumps(found.as_dict()) == json.dumps(good.as_dict())
+                built = kind(**good.as_dict() | {field: scalar(value)})
+                assert built == good and type(getattr(built, field)) is type(value)
+                assert json.dumps(built.as_dict()) == json.dumps(good.as_dict())
     assert short_run(gradient_clip=1) == short_run(gradient_clip=np.float32(1.0))
     with pytest.raises(ValueError, match="seed must be at most"):
         short_run(seed=2**64)

@@ -1,14 +1,17 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import NAMES, tiny, tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from compgpt_lib import evaluation, paper
 from compgpt_lib.config import ModelConfig
+from compgpt_lib.evaluation import compare, mean_interval
 from compgpt_lib.models import build
 
 
@@ -139,3 +142,48 @@ def test_scores_are_percentages(pairs):
     assert 0 <= scores["exact match"] <= scores["edit similarity"] + 1e-9 <= 100 + 1e-6
     perfect = {"exact match": 100.0, "edit similarity": 100.0}
     assert evaluation.score_lines(wanted, wanted) == perfect
+
+
+def losses_of(rng, seeds, **shifts):
+    return pd.DataFrame({name: shift + rng.normal(size=seeds) for name, shift in shifts.items()})
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_with_no_difference_the_verdict_errs_in_5_percent(seeds):
+    rng = np.random.default_rng(0)
+    verdicts = [
+        compare(losses_of(rng, seeds, a=0, b=0), "a").verdict["b"] != "not told apart"
+        for _ in range(1000)
+    ]
+    assert np.mean(verdicts) == pytest.approx(0.05, abs=0.021)  # three standard errors
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_difference_is_told_as_often_as_theory_says(seeds):
+    rng = np.random.default_rng(1)
+    verdicts = [
+        compare(losses_of(rng, seeds, a=0, b=3), "a").verdict["b"] == "higher" for _ in range(1000)
+    ]
+    shift = 3 / math.sqrt(2) * math.sqrt(seeds)  # of the mean difference, in its standard errors
+    edge = stats.t.ppf(0.975, seeds - 1)
+    wanted = stats.nct.sf(edge, seeds - 1, shift)
+    assert 0.1 < wanted < 0.99 and np.mean(verdicts) == pytest.approx(wanted, abs=0.048)
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    ends = [mean_interval(rng.normal(7, 2, size=4).tolist(), level=0.8) for _ in range(1000)]
+    assert np.mean([low < 7 < high for low, high in ends]) == pytest.approx(0.8, abs=0.04)
+    one = mean_interval([1.0])
+    assert math.isnan(one[0]) and math.isnan(one[1])
+
+
+def test_models_are_compared_on_the_seeds_that_both_have():
+    losses = pd.DataFrame({"gpt": [1.0, 1.1, 1.2], "x": [1.5, 1.6, math.nan]})
+    table = compare(losses, "gpt")
+    assert table.seeds.to_dict() == {"gpt": 3, "x": 2}
+    assert table.difference["x"] == pytest.approx(0.5) and table.verdict["gpt"] == "the baseline"
+    one = compare(losses.iloc[:1], "gpt")
+    assert one.verdict["x"] == "not told apart" and math.isnan(one.low["x"])
+    with pytest.raises(ValueError, match="a column for the baseline 'y', got columns gpt, x"):
+        compare(losses, "y")
