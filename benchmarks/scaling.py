@@ -18,9 +18,9 @@ import pandas as pd
 import typer
 from measuring import machine, markdown, write_between
 
+from compgpt_lib.charts import STYLES
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.evaluation import flops_per_character, step_seconds
-from compgpt_lib.figures import STYLES
 from compgpt_lib.models import MODELS, build
 from compgpt_lib.support.files import replacing
 
@@ -64,13 +64,11 @@ def main(
     figure, grid = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained", sharey=True)
     table: dict[str, dict[str, str]] = {name: {} for name in MODELS}
     for axes, (axis, values) in zip(grid, RANGES.items(), strict=True):
-        found = measure(axis, values[:2] if quick else values, characters, repeats)
-        for name in MODELS:
-            one = found[found.model == name]
-            color, line = STYLES[name]
-            axes.loglog(
-                one[axis], 1000 * one.seconds, color=color, linestyle=line, marker=".", label=name
-            )
+        measured = measure(axis, values[:2] if quick else values, characters, repeats)
+        for name, marker in zip(MODELS, "os^D", strict=True):
+            one = measured[measured.model == name]
+            color, _ = STYLES[name]
+            axes.loglog(one[axis], 1000 * one.seconds, color=color, marker=marker, label=name)
             seconds, flops = exponent(one[axis], one.seconds), exponent(one[axis], one.flops)
             table[name][axis] = f"{seconds:.2f} (FLOPs {flops:.2f})"
         axes.set(xlabel=axis, xticks=values, xticklabels=values)

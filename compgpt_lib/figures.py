@@ -1,15 +1,11 @@
-"""Histories and traces to pictures, in matplotlib: the same on a page, on GitHub and in print."""
+"""Models and traces to pictures, in matplotlib: the same on a page, on GitHub and in print."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
-from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,20 +14,10 @@ from torch import nn
 
 from compgpt_lib.introspection import Trace
 from compgpt_lib.layers import ConvCompression, DecoderBlock, LinearCompression
-from compgpt_lib.measures import spectrum
 from compgpt_lib.models import Decoder, ParallelGPT
 from compgpt_lib.support import checks
 from compgpt_lib.support.checks import checked
 
-# Okabe and Ito's palette: told apart with any colour vision, and by line style in grey print.
-STYLES = {
-    "gpt": ("#000000", "-"),
-    "p-gpt": ("#0072B2", "--"),
-    "p-gpt-1": ("#56B4E9", ":"),
-    "lc-gpt": ("#D55E00", "-."),
-    "cc-gpt": ("#009E73", (0, (5, 1, 1, 1, 1, 1))),
-    "gpt, 2 blocks": ("#999999", "-"),
-}
 _SIGNS = {"\n": "⏎", "\t": "⇥", " ": "␣"}
 
 
@@ -70,70 +56,6 @@ def visible(character: Annotated[str, "one character"]) -> str:
     return character if character.isprintable() else f"U+{ord(character):04X}"
 
 
-Histories = Annotated[Mapping[str, pd.DataFrame], "a dict from names to histories"]
-
-
-@checked
-def loss_curves(
-    histories: Histories,
-    title: str = "",
-    against: str = "tokens",
-    loss: str = "valid_loss",
-) -> Picture:
-    """Draw the losses of several runs, in nats per character, against a column of their history."""
-    for history in histories.values():
-        if missing := {against, loss} - set(history.columns):
-            raise ValueError(f"histories must have the columns {', '.join(sorted(missing))}")
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, history in histories.items():
-        color, line = STYLES.get(name, (None, "-"))
-        axes.plot(history[against], history[loss], color=color, linestyle=line, label=name)
-    units = {"tokens": "characters seen", "seconds": "seconds of training", "step": "step"}
-    axes.set(xlabel=units.get(against, against), ylabel="loss (nats per character)", title=title)
-    axes.grid(alpha=0.3)
-    if histories:
-        axes.legend()
-    runs = ", ".join(f"{name} {_way(history[loss])}" for name, history in histories.items())
-    return Picture(
-        figure, f"Loss in nats per character against {units.get(against, against)}: {runs}"
-    )
-
-
-def _way(values: pd.Series) -> str:
-    return (
-        f"from {values.iloc[0]:.2f} to {values.iloc[-1]:.2f}" if len(values) else "without values"
-    )
-
-
-class LivePlot:
-    """A plot in a notebook that grows while a model trains: pass it to `train` as `watch`."""
-
-    def __init__(self) -> None:
-        self._handle: Any = None
-        self._rows = 0
-
-    def __call__(self, history: pd.DataFrame) -> None:
-        """Draw the history so far in place of the picture before; another run has its own."""
-        if len(history) <= self._rows:
-            self._handle = None
-        self._rows = len(history)
-        figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-        for column, color, line in (("train_loss", "#999999", "-"), ("valid_loss", "#000000", "-")):
-            axes.plot(history["step"], history[column], line, marker=".", color=color, label=column)
-        axes.set(xlabel="step", ylabel="loss (nats per character)")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        picture = Picture(
-            figure,
-            f"Loss in nats per character against steps: training {_way(history['train_loss'])}, "
-            f"validation {_way(history['valid_loss'])}",
-        )
-        if self._handle is None:
-            self._handle = display(picture, display_id=True)
-        else:
-            self._handle.update(picture)
-
-
 @checked
 def attention_maps(record: Trace, title: str = "") -> Picture:
     """Draw every head of every block as a map: row looks, column is looked at; darker is more."""
@@ -144,7 +66,7 @@ def attention_maps(record: Trace, title: str = "") -> Picture:
     figure, grid = plt.subplots(
         len(blocks),
         heads,
-        figsize=(1 + 2.2 * heads, 0.6 + 2.3 * len(blocks)),
+        figsize=(1 + 2.6 * heads, 0.8 + 2.6 * len(blocks)),
         layout="constrained",
         squeeze=False,
     )
@@ -154,40 +76,16 @@ def attention_maps(record: Trace, title: str = "") -> Picture:
         for head in range(heads):
             axes = grid[row][head]
             axes.imshow(record.attention[block][head].numpy(), cmap="Greys", vmin=0, vmax=1)
-            axes.set_title(f"{block}, head {head}", fontsize=8)
-            small = len(labels) <= 24
-            axes.set_xticks(ticks if small else [], labels if small else [], fontsize=6)
-            axes.set_yticks(ticks if small else [], labels if small else [], fontsize=6)
-    figure.suptitle(title or "row: the position that looks; column: the position it looks at")
+            axes.set_title(f"{record.names.get(block, block)}, head {head + 1}", fontsize=11)
+            small = len(labels) <= 16
+            axes.set_xticks(ticks if small else [], labels if small else [], fontsize=9)
+            axes.set_yticks(ticks if small else [], labels if small else [], fontsize=9)
+    said = "row: the character that looks; column: the character that it looks at; black: all of it"
+    figure.suptitle(f"{title}\n{said}" if title else said, fontsize=12)
     return Picture(
         figure,
         f"Attention maps of {len(blocks)} blocks with {heads} heads on {''.join(labels)!r}: each "
         f"row is a character that looks, each column one it looks at. {title}".rstrip(),
-    )
-
-
-@checked
-def spectra(record: Trace, title: str = "") -> Picture:
-    """Draw each stage's share of variance by principal component, on a logarithmic scale."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    colors = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(record.residual)))
-    strongest = []
-    for color, (name, rows) in zip(colors, record.residual.items(), strict=True):
-        shares = spectrum(rows)
-        strongest.append(f"{name} {shares[0]:.0%}")
-        axes.semilogy(
-            np.arange(1, len(shares) + 1),
-            shares,
-            color=color,
-            label=f"{name} (width {rows.shape[1]})",
-        )
-    axes.set(xlabel="principal component", ylabel="share of variance", ylim=(1e-6, 1), title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    return Picture(
-        figure,
-        "Share of variance by principal component, a falling line for each stage. On the strongest "
-        f"component: {', '.join(strongest)}",
     )
 
 

@@ -30,7 +30,8 @@ class Trace:
     `attention` maps a block's name to its patterns (h, T, T); `residual` maps each stage's name
     (embedding, blocks, compressions, in order) to what it passed on (T, width); `branches`, for
     p-gpt, maps a branch to its weighted output (T, d), which sum to what the head reads;
-    `logits` is (T, V). `text` is what was read, "" for ids and a model without a vocabulary.
+    `logits` is (T, V). `text` is what was read, "" for ids and a model without a vocabulary, and
+    `names` what people call blocks and stages, as `part_names` has them.
     """
 
     in_words = "what trace(model, text) returned"
@@ -41,6 +42,7 @@ class Trace:
     attention: dict[str, Tensor] = field(default_factory=dict)
     residual: dict[str, Tensor] = field(default_factory=dict)
     branches: dict[str, Tensor] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
 @checked
@@ -151,7 +153,7 @@ def trace(model: Decoder, text: str | Tensor, knocked: Parts = ()) -> Trace:
     # watched is what was passed on in the end.
     for part in sorted(knocked, key=len, reverse=True):
         _knock_out(own, part)
-    record = Trace(ids=ids.cpu(), logits=torch.empty(0, device="cpu"))
+    record = Trace(ids.cpu(), logits=torch.empty(0, device="cpu"), names=part_names(model))
     watched = (CausalAttention, Embedding, DecoderBlock, LinearCompression, ConvCompression)
     for name, layer in own.named_modules():
         if isinstance(layer, watched):

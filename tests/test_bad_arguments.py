@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from test_training import fresh
 
 from compgpt_lib import (
+    charts,
     corpora,
     counting,
     evaluation,
@@ -80,6 +81,7 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
     pair, rows = tiny_model("p-gpt"), torch.randn(9, 4)
     paired = introspection.trace(pair, ids[0])
     losses = pd.DataFrame({"gpt": [1.0, 1.1], "p-gpt": [1.2, 1.3]})
+    points = pd.DataFrame({"loss": [1.0], "low": [0.9], "high": [1.1], "size": [9]}, ["gpt"])
     counted = counting.CountTable(23, 2).fit(ids, targets)
     weights.save(model, folder / "good.safetensors")
     drawing = dict(max_new=2, temperature=1.0, top_k=3, top_p=0.5, seed=0, stop="z")
@@ -215,12 +217,20 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             dict(corpus=corpus, config=short_run(), context_length=4, order=1),
         ),
         "load_study": (study.load_study, dict(name="paper_size")),
-        "loss_curves": (figures.loss_curves, dict(histories={"gpt": history})),
+        "loss_curves": (charts.loss_curves, dict(histories={"gpt": history}, baseline="gpt")),
+        "frontier": (
+            charts.frontier,
+            dict(table=points, costs={"size": "size"}, line=["gpt"], counted=1.0, own=points),
+        ),
+        "bars": (charts.bars, dict(table=losses, lows=losses, highs=losses)),
         "attention_maps": (
             figures.attention_maps,
             dict(record=record),
         ),
-        "spectra": (figures.spectra, dict(record=record)),
+        "spectra": (charts.spectra, dict(record=record)),
+        "points": (charts.points, dict(table=losses, x="gpt", y="p-gpt", log=False)),
+        "heatmap": (charts.heatmap, dict(table=losses, x="what", y="where")),
+        "icicle": (charts.icicle, dict(parts={"gpt": {"head": 3}}, unit="parameters")),
         "diagram": (figures.diagram, dict(model=model)),
         "visible": (figures.visible, dict(character="a")),
     }
@@ -295,9 +305,14 @@ ARGUMENTS = [
     *[(name, argument) for name in ("fit", "count_loss") for argument in ("ids", "targets")],
     *[("count_table", name) for name in ("corpus", "config", "context_length", "order")],
     ("load_study", "name"),
-    ("loss_curves", "histories"),
+    *[("loss_curves", name) for name in ("histories", "baseline")],
+    *[("frontier", name) for name in ("table", "costs", "line", "counted", "own")],
+    *[("bars", name) for name in ("table", "lows", "highs")],
     ("attention_maps", "record"),
     ("spectra", "record"),
+    *[("points", name) for name in ("table", "x", "y", "log")],
+    *[("heatmap", name) for name in ("table", "x", "y")],
+    *[("icicle", name) for name in ("parts", "unit")],
     ("diagram", "model"),
     ("visible", "character"),
 ]  # fmt: skip

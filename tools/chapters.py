@@ -26,6 +26,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from stamps import between, markdown, write_between
+from stills import FROM_PARENT, PLOTLY_SCRIPT, add_live, add_stills
 
 from compgpt_lib.support.devices import default_device, native_precision
 from compgpt_lib.support.files import advising, home, print_anything, resolved, write_text
@@ -33,7 +34,7 @@ from compgpt_lib.support.files import advising, home, print_anything, resolved, 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 WORK = NOTEBOOKS.parent / "work"
 LAB_SETTINGS = Path(__file__).with_name("overrides.json")
-QUIET = ["--IPKernelApp.log_level=ERROR"]
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]  # it calls the interrupt at its end an error
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SETUP = Path(__file__).with_name("setup_cell.py")
 # What nbconvert needs to write a script; Python's version, which JupyterLab adds, is left out.
@@ -55,15 +56,15 @@ def chapters(only: str = "") -> list[Path]:
     Raises typer.BadParameter where none matches, or one has no parameters to set.
     """
     wanted = tuple(number.strip() for number in only.split(",") if number.strip())
-    found = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if wanted:
-        found = [path for path in found if path.name.startswith(wanted)]
-    if not found:
+        paths = [path for path in paths if path.name.startswith(wanted)]
+    if not paths:
         raise typer.BadParameter(f"no chapter {only or 'at all'} in {NOTEBOOKS}")
-    for path in found:
+    for path in paths:
         if "preset" not in papermill.inspect_notebook(literal(path)):
             raise typer.BadParameter(f"{path.name} has no cell tagged `parameters` with a preset")
-    return found
+    return paths
 
 
 def literal(path: Path) -> str:
@@ -217,7 +218,8 @@ def report(copies: list[Path]) -> str:
     pages = []
     for path in copies:
         notebook = plain(nbformat.read(path, as_version=4))
-        page = exporter.from_notebook_node(notebook)[0]
+        script = FROM_PARENT if add_live(notebook) else ""
+        page = exporter.from_notebook_node(notebook)[0].replace("</head>", f"{script}</head>", 1)
         pages.append((title(notebook), page))
     links = "".join(
         f'<li><a href="#chapter{index}">{html.escape(name)}</a></li>'
@@ -234,7 +236,8 @@ def report(copies: list[Path]) -> str:
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>compgpt</title>'
-        f"<style>{style}</style></head><body><h1>compgpt: the chapters as they ran here</h1>"
+        f"<style>{style}</style>{PLOTLY_SCRIPT}</head>"
+        "<body><h1>compgpt: the chapters as they ran here</h1>"
         f"<ol start='0'>{links}</ol>{frames}</body></html>"
     )
 
@@ -286,6 +289,7 @@ def save(
                 kept = notebook.metadata.setdefault("compgpt", {}).setdefault("minutes", {})
                 kept[this_machine()] = round(seconds / 60, 1)
                 stamp(notebook, path.name, repository())
+            add_stills(notebook)
             write_text(path, nbformat.writes(plain(notebook)) + "\n")
             print(f"saved   {seconds:5.0f} s", flush=True)
             if path.name.startswith("08"):
@@ -318,8 +322,8 @@ def stamp_readme(notebook: Any, comparison: Path) -> None:
     measured = pd.read_csv(comparison)
     rows = measured[["model"]]
     for name, form in forms.items():
-        shown = measured[name].map(f"{{:{form}}}".format, na_action="ignore").fillna("")
-        rows = rows.assign(**{name: shown})
+        column = measured[name].map(f"{{:{form}}}".format, na_action="ignore").fillna("")
+        rows = rows.assign(**{name: column})
     write_between(NOTEBOOKS.parent / "README.md", "table", markdown(rows))
 
 
@@ -359,13 +363,13 @@ def plain(notebook: Any) -> Any:
         if cell.cell_type != "code":
             continue
         cell.metadata.pop("execution", None)
-        shown = []
+        kept = []
         for output in cell.outputs:
             # A view stays as its picture; what has none (a progress bar) goes.
             live = output.get("data", {}).pop(WIDGET, None)
             if output.get("name") != "stderr" and (not live or "image/png" in output.data):
-                shown.append(output)
-        cell.outputs = shown
+                kept.append(output)
+        cell.outputs = kept
     return notebook
 
 

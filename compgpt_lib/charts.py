@@ -1,0 +1,494 @@
+"""Pictures to poke at, in plotly: a hover names the point, a button changes what is shown.
+
+What notebooks keep beside them for pages where nothing runs, a PNG, is made when they are saved.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+from IPython.display import display
+from plotly.colors import sample_colorscale
+
+from compgpt_lib.introspection import Trace
+from compgpt_lib.measures import spectrum
+from compgpt_lib.study import finals
+from compgpt_lib.support import checks
+from compgpt_lib.support.checks import Real, checked
+
+PLOTLY = "application/vnd.plotly.v1+json"
+# Okabe and Ito's palette: told apart with any colour vision, and by dashes in grey print.
+STYLES = {
+    "gpt": ("#000000", "solid"),
+    "p-gpt": ("#0072B2", "dash"),
+    "p-gpt-1": ("#56B4E9", "dot"),
+    "lc-gpt": ("#D55E00", "dashdot"),
+    "cc-gpt": ("#009E73", "longdashdot"),
+    "gpt, 2 blocks": ("#777777", "longdash"),
+    "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
+    "second branch": ("#E69F00", "solid"),
+}
+_OTHERS = ("#CC79A7", "#8F7700", "#5D3A9B", "#117733")
+UNITS = {
+    "step": "step",
+    "tokens": "characters seen",
+    "seconds": "seconds of training",
+    "learning_rate": "learning rate",
+    "parameters": "parameters",
+    "train_loss": "training",
+    "valid_loss": "validation",
+}
+NATS = "loss (nats per character)"
+_LAYOUT = dict(
+    template="none",
+    width=700,
+    height=420,
+    margin=dict(l=70, r=20, t=50, b=55),
+    font=dict(size=13, color="#222222"),
+    paper_bgcolor="#ffffff",
+    plot_bgcolor="#ffffff",
+    hovermode="closest",
+)
+_GRID = dict(gridcolor="#dddddd", zeroline=False, showline=True, linecolor="#777777")
+
+Histories = Annotated[Mapping[str, pd.DataFrame], "a dict from names to histories"]
+Table = Annotated[pd.DataFrame, "a table of pandas"]
+
+
+class Chart:
+    """A figure of plotly with what it shows in words, for those who cannot see it: its `alt`."""
+
+    @checked
+    def __init__(
+        self,
+        figure: Annotated[go.Figure, "a figure of plotly"],
+        alt: Annotated[str, "what the figure shows, in words"],
+    ) -> None:
+        if not alt.strip():
+            raise ValueError("alt must say what the figure shows, got nothing")
+        self.figure, self.alt = figure, alt
+
+    def __repr__(self) -> str:
+        return f"Chart({self.figure.layout.width} x {self.figure.layout.height})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # Colab shows plotly's pages only, which fetch its JavaScript; all others know the figure.
+        renderer = "colab" if "google.colab" in sys.modules else "plotly_mimetype"
+        data = pio.renderers[renderer].to_mimebundle(self.figure.to_dict())
+        return data | {"text/plain": repr(self)}, {PLOTLY: {"alt": self.alt}}
+
+
+def style(name: str, number: int = 0) -> tuple[str, str]:
+    """Return the colour and the dash of a model's line; of any other name, one by its number."""
+    return STYLES.get(name, (_OTHERS[number % len(_OTHERS)], "solid"))
+
+
+def plain(name: Any) -> str:
+    """Return a name as text: plotly reads tags, and %{ } as a number to fill in."""
+    return html.escape(str(name), quote=False).replace("%{", "% {")
+
+
+def _figure(x: str, y: str, title: str = "", **layout: Any) -> go.Figure:
+    axes = dict(xaxis=dict(title=x, **_GRID), yaxis=dict(title=y, **_GRID))
+    return go.Figure(layout=_LAYOUT | axes | dict(title=dict(text=title)) | layout)
+
+
+@checked
+def loss_curves(
+    histories: Histories,
+    title: str = "",
+    against: str = "tokens",
+    loss: str = "valid_loss",
+    baseline: str | None = None,
+) -> Chart:
+    """Draw the losses of several runs, in nats per character, against a column of their history.
+
+    With a `baseline`, one of the runs, a button shows each run's difference from it instead. Raises
+    ValueError for a column that a history lacks.
+    """
+    for history in histories.values():
+        if missing := {against, loss} - set(history.columns):
+            raise ValueError(f"histories must have the columns {', '.join(sorted(missing))}")
+    figure = _figure(UNITS.get(against, against), NATS, title)
+    for number, (name, history) in enumerate(histories.items()):
+        color, dash = style(name, number)
+        figure.add_scatter(
+            x=history[against].tolist(),
+            y=history[loss].round(4).tolist(),
+            name=plain(name),
+            mode="lines+markers",
+            line=dict(color=color, dash=dash),
+            marker=dict(color=color, size=6),
+            hovertemplate=f"{plain(name)}<br>%{{x:,}} {UNITS.get(against, against)}<br>"
+            "%{y:.3f} nats<extra></extra>",
+        )
+    if baseline is not None:
+        if baseline not in histories:
+            names = ", ".join(map(str, histories))
+            raise ValueError(f"histories must have the baseline {baseline!r}, got {names}")
+        _with_differences(figure, histories, loss, baseline)
+    runs = ", ".join(f"{name} {_way(history[loss])}" for name, history in histories.items())
+    where = UNITS.get(against, against)
+    return Chart(figure, f"Loss in nats per character against {where}: {runs}")
+
+
+def _with_differences(
+    figure: go.Figure, histories: Mapping[str, pd.DataFrame], loss: str, baseline: str
+) -> None:
+    own = [list(trace.y) for trace in figure.data]
+    base = histories[baseline][loss].reset_index(drop=True)
+    less = [
+        (history[loss].reset_index(drop=True) - base).round(4).tolist()
+        for history in histories.values()
+    ]
+    words = f"difference from {baseline} (nats per character)"
+    _switch(
+        figure,
+        {
+            "loss": [{"y": own}, {"yaxis.title.text": NATS}],
+            f"difference from {baseline}": [{"y": less}, {"yaxis.title.text": words}],
+        },
+    )
+
+
+def _switch(figure: go.Figure, choices: Mapping[str, list[Any]]) -> None:
+    """Put a row of buttons above a figure; each changes traces and layout as plotly's `update`."""
+    buttons = [
+        dict(label=label, method="update", args=changes) for label, changes in choices.items()
+    ]
+    menu = dict(type="buttons", direction="right", x=0, xanchor="left", y=1.02, yanchor="bottom")
+    figure.update_layout(updatemenus=[menu | dict(buttons=buttons)], margin_t=90)
+
+
+def _way(values: pd.Series) -> str:
+    if values.empty:
+        return "without values"
+    return f"from {values.iloc[0]:.2f} to {values.iloc[-1]:.2f}"
+
+
+class _Live:
+    """A chart in a notebook that is renewed in place.
+
+    JupyterLab's renderer of plotly keeps the figure that it has, whatever it is given, so that an
+    empty page of the same height goes before each new one; both are there before it draws.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._rows = 0
+
+    def _show(self, chart: Chart, rows: int) -> None:
+        """Draw a chart in place of the one before; fewer rows are another run, with its own."""
+        if rows <= self._rows:
+            self._handle = None
+        self._rows = rows
+        if self._handle is None:
+            self._handle = display(chart, display_id=True)
+        else:
+            gap = f"<div style='height: {chart.figure.layout.height}px'></div>"
+            self._handle.update({"text/html": gap}, raw=True)
+            self._handle.update(chart)
+
+
+class LivePlot(_Live):
+    """A plot in a notebook that grows while a model trains: pass it to `train` as `watch`."""
+
+    def __call__(self, history: pd.DataFrame) -> None:
+        """Draw the history so far."""
+        figure = _figure("step", NATS, height=340)
+        for column, color in (("train_loss", "#999999"), ("valid_loss", "#000000")):
+            figure.add_scatter(
+                x=history.step.tolist(),
+                y=history[column].round(4).tolist(),
+                name=UNITS[column],
+                mode="lines+markers",
+                line_color=color,
+                hovertemplate=f"{UNITS[column]}<br>step %{{x:,}}<br>%{{y:.3f}} nats<extra></extra>",
+            )
+        chart = Chart(
+            figure,
+            f"Loss in nats per character against steps: training {_way(history.train_loss)}, "
+            f"validation {_way(history.valid_loss)}",
+        )
+        self._show(chart, len(history))
+
+
+class LiveStudy(_Live):
+    """A plot in a notebook that grows while a study runs: pass it to `run_study` as `watch`.
+
+    `against` is "parameters" or "learning_rate".
+    """
+
+    @checked
+    def __init__(self, against: Literal["parameters", "learning_rate"] = "parameters") -> None:
+        super().__init__()
+        self.against = against
+
+    def __call__(self, rows: pd.DataFrame) -> None:
+        """Draw how the trials so far ended: a point for each, the lone branches left out."""
+        last = finals(rows)
+        last = last[last.part == "whole"]
+        figure = _figure(UNITS.get(self.against, self.against), NATS, height=340)
+        for number, (label, group) in enumerate(last.groupby("label", sort=False)):
+            figure.add_scatter(
+                x=group[self.against].tolist(),
+                y=group.valid_loss.round(4).tolist(),
+                name=plain(label),
+                mode="markers",
+                marker=dict(color=style(str(label), number)[0], size=8),
+                customdata=group[["seed", "learning_rate"]].values.tolist(),
+                hovertemplate=f"{plain(label)}, seed %{{customdata[0]}}, rate %{{customdata[1]:g}}"
+                "<br>%{y:.3f} nats<extra></extra>",
+            )
+        means = last.groupby("label", sort=False).valid_loss.mean()
+        told = ", ".join(f"{label} {mean:.3f}" for label, mean in means.items())
+        self._show(Chart(figure, f"How {len(last)} trials ended: {told}"), len(last))
+
+
+@checked
+def frontier(
+    table: Table,
+    costs: Annotated[Mapping[str, str], "a dict from columns to their words"],
+    line: Annotated[Sequence[str], "a list of models"] = (),
+    counted: Annotated[float, Real(above=0)] | None = None,
+    own: Table | None = None,
+    title: str = "",
+) -> Chart:
+    """Draw each model's loss against what it costs, with its interval; a button for each cost.
+
+    `table` has a row for each model: loss, low and high (the ends of the interval, NaN for none)
+    in nats per character, and the columns of `costs`, a dict from columns to the words of their
+    axes. `line` names models that are joined: the plain gpt in several sizes. `counted` is the loss
+    of a table of counts, a line across. `own` has rows of the reader's own models.
+    """
+    columns = ["loss", "low", "high", *costs]
+    for name, part in {"table": table, "own": own}.items():
+        if part is not None and (missing := set(columns) - set(part.columns)):
+            raise ValueError(f"{name} must have the columns {', '.join(sorted(missing))}")
+    if not costs:
+        raise ValueError("costs must name a column of the table, got none")
+    if strangers := set(line) - set(table.index):
+        raise ValueError(f"line must name models of the table, got {checks.short(strangers)}")
+    figure = _figure(next(iter(costs.values())), NATS, title, height=480, showlegend=False)
+    groups = [table.loc[list(line)]] if line else []
+    groups += [table.loc[[name]] for name in table.index]
+    groups += [] if own is None else [own.loc[[name]] for name in own.index]
+    first = next(iter(costs))
+    for number, group in enumerate(groups):
+        joined = bool(line) and number == 0
+        color, _ = style(str(group.index[0]), number)
+        figure.add_scatter(
+            x=group[first].tolist(),
+            y=group.loss.round(4).tolist(),
+            name="plain gpt" if joined else plain(group.index[0]),
+            **(
+                _joined()
+                if joined
+                else _point(
+                    group, color, costs, number >= len(groups) - len(own if own is not None else ())
+                )
+            ),
+        )
+    if counted is not None:
+        figure.add_hline(
+            y=counted,
+            line=dict(color="#8F7700", dash="dot"),
+            annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
+            annotation_position="top right",
+        )
+    _switch(
+        figure,
+        {
+            words.split(" (")[0]: [
+                {"x": [group[column].tolist() for group in groups]},
+                {"xaxis.title.text": words},
+            ]
+            for column, words in costs.items()
+        },
+    )
+    told = ", ".join(f"{name} {table.loss[name]:.3f}" for name in table.index)
+    counts = "" if counted is None else f"; a table of counts has {counted:.3f}"
+    return Chart(figure, f"Loss in nats per character against {costs[first]}: {told}{counts}")
+
+
+def _joined() -> dict[str, Any]:
+    line = dict(color="#000000", width=1.5)
+    return dict(mode="lines", line=line, hoverinfo="skip")
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
+
+
+def _point(group: pd.DataFrame, color: str, costs: Mapping[str, str], own: bool) -> dict[str, Any]:
+    name, row = plain(group.index[0]), group.iloc[0]
+    interval = f", interval {row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else ""
+    rest = "".join(f"<br>{words}: {_short(row[column])}" for column, words in costs.items())
+    bars = dict(
+        type="data",
+        symmetric=False,
+        array=(group.high - group.loss).fillna(0).round(4).tolist(),
+        arrayminus=(group.loss - group.low).fillna(0).round(4).tolist(),
+        color=color,
+    )
+    return dict(
+        mode="markers+text",
+        text=[name],
+        textposition="top right",
+        error_y=bars,
+        marker=dict(color=color, size=11, symbol="star" if own else "circle"),
+        hovertemplate=f"{name}<br>loss: {row.loss:.3f}{interval}{rest}<extra></extra>",
+    )
+
+
+@checked
+def bars(
+    table: Table, lows: Table | None = None, highs: Table | None = None, y: str = NATS, x: str = ""
+) -> Chart:
+    """Draw a table as bars side by side, a group for each row, with intervals from low to high.
+
+    Raises ValueError unless the tables have the same rows and columns.
+    """
+    for name, other in {"lows": lows, "highs": highs}.items():
+        same = other is None or (
+            other.index.equals(table.index) and other.columns.equals(table.columns)
+        )
+        if not same:
+            raise ValueError(f"{name} must have the rows and columns of table, got others")
+    figure = _figure(x, y, barmode="group")
+    places, names = list(range(len(table))), [plain(name) for name in table.index]
+    figure.update_xaxes(tickvals=places, ticktext=names)  # two rows may have one name
+    for number, column in enumerate(table.columns):
+        above, below = (
+            [0.0] * len(table) if other is None else (other[column] - table[column]).abs().tolist()
+            for other in (highs, lows)
+        )
+        figure.add_bar(
+            x=places,
+            y=table[column].round(4).tolist(),
+            name=plain(column),
+            marker_color=style(str(column), number)[0],
+            error_y=dict(
+                type="data",
+                symmetric=False,
+                array=[round(value, 4) for value in above],
+                arrayminus=[round(value, 4) for value in below],
+                visible=highs is not None,
+            ),
+            customdata=names,
+            hovertemplate=f"%{{customdata}}<br>{plain(column)}: %{{y:.3f}}<extra></extra>",
+        )
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{column} {row[column]:.2f}" for column in table.columns)
+        for name, row in table.iterrows()
+    )
+    return Chart(figure, f"Bars of {y}: {told}")
+
+
+@checked
+def points(table: Table, x: str, y: str, log: bool = False, title: str = "") -> Chart:
+    """Draw two columns of a table against each other; a hover names the row."""
+    if missing := {x, y} - set(table.columns):
+        raise ValueError(f"table must have the columns x={x!r} and y={y!r}, lacks {missing}")
+    figure = _figure(x, y, title)
+    figure.add_scatter(
+        x=table[x].tolist(),
+        y=table[y].tolist(),
+        mode="markers",
+        marker=dict(color="#0072B2", size=6),
+        text=[plain(name) for name in table.index],
+        hovertemplate=f"%{{text}}<br>{x}: %{{x:,}}<br>{y}: %{{y:,}}<extra></extra>",
+    )
+    if log:
+        figure.update_xaxes(type="log")
+        figure.update_yaxes(type="log")
+    first, last = (f"{row[y]:,} at {row[x]:,}" for _, row in table.iloc[[0, -1]].iterrows())
+    return Chart(figure, f"{y} against {x}, from {first} to {last}")
+
+
+@checked
+def heatmap(table: Table, x: str, y: str, scale: str = "", title: str = "") -> Chart:
+    """Draw a table of numbers as a map, darker for more; a hover says row, column and number."""
+    values = table.round(3)
+    figure = _figure(x, y, title, hovermode="closest")
+    figure.add_heatmap(
+        z=values.to_numpy().tolist(),
+        x=[plain(name) for name in table.columns],
+        y=[plain(name) for name in table.index],
+        colorscale="Greys",
+        colorbar=dict(title=scale),
+        texttemplate="%{z:.2f}",
+        hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(showgrid=False)
+    figure.update_layout(margin_l=190)
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{column} {row[column]:.2f}" for column in table.columns)
+        for name, row in values.iterrows()
+    )
+    return Chart(figure, f"A map of {scale or 'numbers'}: {told}")
+
+
+@checked
+def spectra(record: Trace, title: str = "") -> Chart:
+    """Draw each stage's share of variance by principal component, on a logarithmic scale."""
+    figure = _figure("principal component", "share of variance", title, height=460)
+    strongest = []
+    colors = sample_colorscale("Viridis", [0.9 * n / 9 for n in range(10)])
+    for number, (path, rows) in enumerate(record.residual.items()):
+        name = record.names.get(path, path)
+        shares = spectrum(rows)
+        strongest.append(f"{name} {shares[0]:.0%}")
+        figure.add_scatter(
+            x=list(range(1, len(shares) + 1)),
+            y=[float(f"{share:.3g}") for share in shares],
+            name=f"{name} ({rows.shape[1]} wide)",
+            mode="lines",
+            line_color=colors[number % len(colors)],
+            hovertemplate=f"{name}<br>component %{{x}}: %{{y:.2%}}<extra></extra>",
+        )
+    figure.update_yaxes(type="log", range=[-6, 0])
+    return Chart(
+        figure,
+        "Share of variance by principal component, a falling line for each stage. On the strongest "
+        f"component: {', '.join(strongest)}",
+    )
+
+
+@checked
+def icicle(
+    parts: Annotated[Mapping[str, Mapping[str, float]], "a dict of dicts of numbers"],
+    unit: str,
+    title: str = "",
+) -> Chart:
+    """Draw what models are made of, each part as wide as its number: a click looks into a model."""
+    labels: list[str] = []
+    parents: list[str] = []
+    values: list[float] = []
+    for model, own in parts.items():
+        labels += [plain(model), *map(plain, own)]
+        parents += ["", *[f"{len(values)}"] * len(own)]
+        values += [sum(own.values()), *own.values()]
+    figure = _figure("", "", title)
+    figure.add_icicle(
+        ids=[str(number) for number in range(len(labels))],
+        labels=labels,
+        parents=parents,
+        values=values,
+        branchvalues="total",
+        tiling_orientation="v",
+        texttemplate="%{label}<br>%{value:,}",
+        hovertemplate=f"%{{label}}<br>%{{value:,}} {unit}<br>%{{percentParent:.0%}}<extra></extra>",
+    )
+    told = "; ".join(
+        f"{model}: " + ", ".join(f"{name} {value:,}" for name, value in own.items())
+        for model, own in parts.items()
+    )
+    return Chart(figure, f"{unit.capitalize()} of each part. {told}")
