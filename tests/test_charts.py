@@ -69,8 +69,8 @@ def test_a_live_plot_is_shown_once_and_then_renewed_and_another_run_has_its_own(
     events = []
 
     class Handle:
-        def update(self, chart):
-            events.append(len(chart.figure.data[1].x))
+        def update(self, chart, raw=False):
+            events.append("gap" if raw else len(chart.figure.data[1].x))
 
     def display(chart, display_id):
         events.append("new")
@@ -80,7 +80,7 @@ def test_a_live_plot_is_shown_once_and_then_renewed_and_another_run_has_its_own(
     plot = charts.LivePlot()
     for n in (1, 2, 3, 1, 2):
         plot(history(n))
-    assert events == ["new", 2, 3, "new", 2]
+    assert events == ["new", "gap", 2, "gap", 3, "new", "gap", 2]
 
 
 def test_a_live_study_draws_a_point_for_each_trial(monkeypatch):
