@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 from distributed import Client
-from stamps import write_between
+from measuring import write_between
 
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.study import Trial, run_study

@@ -6,10 +6,12 @@ What notebooks keep beside them for pages where nothing runs, a PNG, is made whe
 from __future__ import annotations
 
 import html
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -30,10 +32,15 @@ STYLES = {
     "p-gpt-1": ("#56B4E9", "dot"),
     "lc-gpt": ("#D55E00", "dashdot"),
     "cc-gpt": ("#009E73", "longdashdot"),
-    "gpt, 2 blocks": ("#777777", "longdash"),
+    "gpt, 2 blocks": ("#777777", "longdash"),  # plain gpts are black and grey
+    "gpt, width 100": ("#999999", "solid"),
+    "gpt, width 306": ("#999999", "solid"),
+    "gpt, width 64": ("#BBBBBB", "solid"),
+    "cc-gpt, kernel 3": ("#44CFA5", "solid"),
     "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
     "second branch": ("#E69F00", "solid"),
 }
+_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "triangle-down", "hexagon")
 _OTHERS = ("#CC79A7", "#8F7700", "#5D3A9B", "#117733")
 UNITS = {
     "step": "step",
@@ -55,7 +62,10 @@ _LAYOUT = dict(
     plot_bgcolor="#ffffff",
     hovermode="closest",
 )
-_GRID = dict(gridcolor="#dddddd", zeroline=False, showline=True, linecolor="#777777")
+_GRID = dict(
+    gridcolor="#dddddd", zeroline=False, showline=True, linecolor="#777777", automargin=True
+)
+_LOG = dict(type="log", dtick=1, exponentformat="power")
 
 Histories = Annotated[Mapping[str, pd.DataFrame], "a dict from names to histories"]
 Table = Annotated[pd.DataFrame, "a table of pandas"]
@@ -163,7 +173,9 @@ def _switch(figure: go.Figure, choices: Mapping[str, list[Any]]) -> None:
         dict(label=label, method="update", args=changes) for label, changes in choices.items()
     ]
     menu = dict(type="buttons", direction="right", x=0, xanchor="left", y=1.02, yanchor="bottom")
-    figure.update_layout(updatemenus=[menu | dict(buttons=buttons)], margin_t=90)
+    title = dict(y=1, yref="container", yanchor="top", pad_t=12)
+    figure.update_layout(updatemenus=[menu | dict(buttons=buttons)], title=title)
+    figure.update_layout(margin_t=100 if figure.layout.title.text else 60)
 
 
 def _way(values: pd.Series) -> str:
@@ -264,8 +276,9 @@ def frontier(
 
     `table` has a row for each model: loss, low and high (the ends of the interval, NaN for none)
     in nats per character, and the columns of `costs`, a dict from columns to the words of their
-    axes. `line` names models that are joined: the plain gpt in several sizes. `counted` is the loss
-    of a table of counts, a line across. `own` has rows of the reader's own models.
+    axes. `line` names plain models in several sizes; those are joined that no cheaper one of them
+    beats. `counted` is the loss of a table of counts, a line across. `own` has rows of the reader's
+    own models.
     """
     columns = ["loss", "low", "high", *costs]
     for name, part in {"table": table, "own": own}.items():
@@ -275,74 +288,75 @@ def frontier(
         raise ValueError("costs must name a column of the table, got none")
     if strangers := set(line) - set(table.index):
         raise ValueError(f"line must name models of the table, got {checks.short(strangers)}")
-    figure = _figure(next(iter(costs.values())), NATS, title, height=480, showlegend=False)
-    groups = [table.loc[list(line)]] if line else []
-    groups += [table.loc[[name]] for name in table.index]
-    groups += [] if own is None else [own.loc[[name]] for name in own.index]
-    first = next(iter(costs))
-    for number, group in enumerate(groups):
-        joined = bool(line) and number == 0
-        color, _ = style(str(group.index[0]), number)
-        figure.add_scatter(
-            x=group[first].tolist(),
-            y=group.loss.round(4).tolist(),
-            name="plain gpt" if joined else plain(group.index[0]),
-            **(
-                _joined()
-                if joined
-                else _point(
-                    group, color, costs, number >= len(groups) - len(own if own is not None else ())
-                )
-            ),
-        )
+    every = table if own is None else pd.concat([table, own])
+    views: dict[str, list[Any]] = {
+        words.split(" (")[0]: [
+            _places(every, table.loc[list(line)], column),
+            {"xaxis.title.text": words},
+        ]
+        for column, words in costs.items()
+    }
+    figure = _figure("", NATS, title, height=520)
+    figure.add_scatter(name="plain gpts", mode="lines", line_color="#000000", hoverinfo="skip")
+    for number, name in enumerate(every.index):
+        figure.add_trace(_point(str(name), every.iloc[number], costs, number, number >= len(table)))
+    traces, layout = next(iter(views.values()))
+    for number, trace in enumerate(figure.data):
+        trace.update({name: values[number] for name, values in traces.items()})
+    figure.update_layout(layout)
     if counted is not None:
         figure.add_hline(
             y=counted,
             line=dict(color="#8F7700", dash="dot"),
             annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
-            annotation_position="top right",
+            annotation_position="top left",
         )
-    _switch(
-        figure,
-        {
-            words.split(" (")[0]: [
-                {"x": [group[column].tolist() for group in groups]},
-                {"xaxis.title.text": words},
-            ]
-            for column, words in costs.items()
-        },
-    )
+    _switch(figure, views)
     told = ", ".join(f"{name} {table.loss[name]:.3f}" for name in table.index)
     counts = "" if counted is None else f"; a table of counts has {counted:.3f}"
-    return Chart(figure, f"Loss in nats per character against {costs[first]}: {told}{counts}")
+    against = next(iter(costs.values()))
+    return Chart(figure, f"Loss in nats per character against {against}: {told}{counts}")
 
 
-def _joined() -> dict[str, Any]:
-    line = dict(color="#000000", width=1.5)
-    return dict(mode="lines", line=line, hoverinfo="skip")
+def _places(every: pd.DataFrame, joined: pd.DataFrame, cost: str) -> dict[str, list[Any]]:
+    """Return where the line and each point stand."""
+    best = _undominated(joined, cost)
+    return {
+        "x": [best[cost].tolist(), *([value] for value in every[cost].tolist())],
+        "y": [best.loss.tolist(), *([value] for value in every.loss.round(4).tolist())],
+    }
+
+
+def _undominated(models: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Return the models that have the lowest loss of all that cost no more, the cheapest first."""
+    models = models.sort_values([cost, "loss"])
+    return models[models.loss < models.loss.cummin().shift(fill_value=math.inf)]
 
 
 def _short(number: float) -> str:
     return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
-def _point(group: pd.DataFrame, color: str, costs: Mapping[str, str], own: bool) -> dict[str, Any]:
-    name, row = plain(group.index[0]), group.iloc[0]
+def _point(
+    label: str, row: pd.Series, costs: Mapping[str, str], number: int, own: bool
+) -> go.Scatter:
+    name, (color, _) = plain(label), style(label, number)
     interval = f", interval {row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else ""
     rest = "".join(f"<br>{words}: {_short(row[column])}" for column, words in costs.items())
-    bars = dict(
-        type="data",
-        symmetric=False,
-        array=(group.high - group.loss).fillna(0).round(4).tolist(),
-        arrayminus=(group.loss - group.low).fillna(0).round(4).tolist(),
-        color=color,
-    )
-    return dict(
-        mode="markers+text",
-        text=[name],
-        textposition="top right",
-        error_y=bars,
-        marker=dict(color=color, size=11, symbol="star" if own else "circle"),
+    above, below = row.high - row.loss, row.loss - row.low
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        error_y=dict(
+            type="data",
+            symmetric=False,
+            array=[round(float(np.nan_to_num(above)), 4)],
+            arrayminus=[round(float(np.nan_to_num(below)), 4)],
+            color=color,
+        ),
+        marker=dict(
+            color=color, size=12, symbol="star" if own else _SYMBOLS[number % len(_SYMBOLS)]
+        ),
         hovertemplate=f"{name}<br>loss: {row.loss:.3f}{interval}{rest}<extra></extra>",
     )
 
@@ -406,8 +420,8 @@ def points(table: Table, x: str, y: str, log: bool = False, title: str = "") -> 
         hovertemplate=f"%{{text}}<br>{x}: %{{x:,}}<br>{y}: %{{y:,}}<extra></extra>",
     )
     if log:
-        figure.update_xaxes(type="log")
-        figure.update_yaxes(type="log")
+        figure.update_xaxes(_LOG)
+        figure.update_yaxes(_LOG)
     first, last = (f"{row[y]:,} at {row[x]:,}" for _, row in table.iloc[[0, -1]].iterrows())
     return Chart(figure, f"{y} against {x}, from {first} to {last}")
 
@@ -422,13 +436,12 @@ def heatmap(table: Table, x: str, y: str, scale: str = "", title: str = "") -> C
         x=[plain(name) for name in table.columns],
         y=[plain(name) for name in table.index],
         colorscale="Greys",
-        colorbar=dict(title=scale),
+        colorbar=dict(title=dict(text=scale, side="right")),
         texttemplate="%{z:.2f}",
         hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(showgrid=False)
-    figure.update_layout(margin_l=190)
+    figure.update_xaxes(showgrid=False, tickangle=0)
     told = "; ".join(
         f"{name}: " + ", ".join(f"{column} {row[column]:.2f}" for column in table.columns)
         for name, row in values.iterrows()
@@ -454,7 +467,7 @@ def spectra(record: Trace, title: str = "") -> Chart:
             line_color=colors[number % len(colors)],
             hovertemplate=f"{name}<br>component %{{x}}: %{{y:.2%}}<extra></extra>",
         )
-    figure.update_yaxes(type="log", range=[-6, 0])
+    figure.update_yaxes(_LOG, range=[-6, 0])
     return Chart(
         figure,
         "Share of variance by principal component, a falling line for each stage. On the strongest "
@@ -468,25 +481,33 @@ def icicle(
     unit: str,
     title: str = "",
 ) -> Chart:
-    """Draw what models are made of, each part as wide as its number: a click looks into a model."""
-    labels: list[str] = []
-    parents: list[str] = []
-    values: list[float] = []
-    for model, own in parts.items():
-        labels += [plain(model), *map(plain, own)]
-        parents += ["", *[f"{len(values)}"] * len(own)]
-        values += [sum(own.values()), *own.values()]
-    figure = _figure("", "", title)
-    figure.add_icicle(
-        ids=[str(number) for number in range(len(labels))],
-        labels=labels,
-        parents=parents,
-        values=values,
-        branchvalues="total",
-        tiling_orientation="v",
-        texttemplate="%{label}<br>%{value:,}",
-        hovertemplate=f"%{{label}}<br>%{{value:,}} {unit}<br>%{{percentParent:.0%}}<extra></extra>",
-    )
+    """Draw what models are made of, each part as high as its number: a click looks into a model."""
+    figure = _figure("", "", title, uniformtext=dict(minsize=12, mode="hide"), height=480)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    total, top = sum(sum(own.values()) for own in parts.values()), 1.0
+    for number, (model, own) in enumerate(parts.items()):
+        color, _ = style(model, number)
+        shades = [0.7 + 0.2 * n / len(own) for n in range(len(own))]
+        whole = sum(own.values())
+        figure.add_icicle(
+            labels=[plain(model), *map(plain, own)],
+            ids=[str(part) for part in range(len(own) + 1)],  # two parts may have one name
+            parents=["", *["0"] * len(own)],
+            values=[whole, *own.values()],
+            branchvalues="total",
+            domain=dict(y=[top - whole / total, top]),
+            marker=dict(
+                colors=[color, *sample_colorscale([color, "#ffffff"], shades)],
+                line=dict(color="#ffffff", width=1),
+            ),
+            textfont=dict(color=["#ffffff", *["#222222"] * len(own)]),
+            texttemplate="%{label}  %{value:,}",
+            hovertemplate=(
+                f"%{{label}}<br>%{{value:,}} {unit}<br>%{{percentParent:.0%}}<extra></extra>"
+            ),
+        )
+        top -= whole / total
     told = "; ".join(
         f"{model}: " + ", ".join(f"{name} {value:,}" for name, value in own.items())
         for model, own in parts.items()

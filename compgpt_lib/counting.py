@@ -57,6 +57,11 @@ class CountTable:
             self.contexts.append((contexts, np.add.reduceat(often, first), kinds))
         return self
 
+    @property
+    def size(self) -> int:
+        """How many groups of characters it keeps, each with its count."""
+        return sum(len(often) for _, often in self.grams)
+
     def loss(self, ids: Tensor, targets: Tensor) -> float:
         """Return the mean loss in nats per character over windows (N, T); errors as for `fit`."""
         self._check(ids, targets)

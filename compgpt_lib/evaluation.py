@@ -80,8 +80,9 @@ def compare(losses: pd.DataFrame, baseline: str, level: Level = 0.95) -> pd.Data
     A row of the result has the model's mean, its mean difference from the baseline on the same
     seeds, the ends of that difference's interval, the verdict and how many seeds both have: "lower"
     or "higher" where the interval excludes 0, which it does in 1 - `level` of cases where there is
-    no difference, and otherwise "not told apart". A seed that one of them lacks (NaN) is left out:
-    say so where its training failed. Raises ValueError for a baseline that is missing.
+    no difference, and otherwise "not told apart". A seed that one of them lacks (NaN) is left out;
+    where a training failed (an infinite loss) there is no interval, and the verdict says so.
+    Raises ValueError for a baseline that is missing.
     """
     if baseline not in losses.columns:
         raise ValueError(
@@ -91,13 +92,15 @@ def compare(losses: pd.DataFrame, baseline: str, level: Level = 0.95) -> pd.Data
     rows = {}
     for name in losses.columns:
         difference = (losses[name] - losses[baseline]).dropna()
-        low, high = mean_interval(list(difference), level)
+        failed = np.isinf(losses.loc[difference.index, [name, baseline]]).any(axis=None)
+        low, high = (math.nan, math.nan) if failed else mean_interval(list(difference), level)
+        verdict = "lower" if high < 0 else "higher" if low > 0 else "not told apart"
         rows[name] = {
             "mean": losses[name].mean(),
             "difference": difference.mean(),
             "low": low,
             "high": high,
-            "verdict": "lower" if high < 0 else "higher" if low > 0 else "not told apart",
+            "verdict": "a training failed" if failed else verdict,
             "seeds": len(difference),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +25,7 @@ from tqdm.auto import tqdm
 from compgpt_lib import corpora
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpus import Corpus
+from compgpt_lib.counting import count_table
 from compgpt_lib.models import Branch, Decoder, ParallelGPT, build
 from compgpt_lib.runs import run_folder
 from compgpt_lib.support import checks, hashes
@@ -75,7 +78,8 @@ class Trial:
         """Train, going on from the checkpoint, and return a row for each evaluation.
 
         A model of branches has two rows more, for each branch alone at the end. If the loss stops
-        being a number, the last row has NaN. Raises KeyboardInterrupt where it was stopped.
+        being a number, the last row has an infinite one. Raises KeyboardInterrupt where it was
+        stopped.
         """
         corpus = corpora.open_corpus(self.data)
         model = self.new_model(corpus)
@@ -84,12 +88,16 @@ class Trial:
         try:
             run = train(model, corpus, self.train, folder, progress=progress)
         except FloatingPointError:
-            rows = pd.DataFrame([{"step": self.train.steps}], columns=MEASURED).assign(**whole)
+            failed = {"step": self.train.steps, "valid_loss": math.inf}
+            rows = pd.DataFrame([failed], columns=MEASURED).assign(**whole)
         else:
             if not run.finished:
                 raise KeyboardInterrupt
             rows = run.history[MEASURED].assign(**whole)
             rows = pd.concat([rows, *self._branches(model, corpus, rows.iloc[-1])])
+        return self._told(rows)
+
+    def _told(self, rows: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(
             trial=self.key,
             label=self.label,
@@ -105,6 +113,31 @@ class Trial:
             loss = mean_loss(alone, corpus, "valid", self.train.eval_windows)
             row = {"valid_loss": loss, "part": branch, "parameters": alone.parameter_count()}
             yield pd.DataFrame([last.to_dict() | {"train_loss": None} | row])
+
+
+@dataclass(frozen=True)
+class Counted(Trial):
+    """A table of counts instead of a model, from the windows that its training would see.
+
+    `order` is how many characters it looks back; `parameters` of its row, the groups that it keeps.
+    """
+
+    order: Positive = 5
+
+    def run(self, progress: bool = False) -> pd.DataFrame:
+        """Count, and return the one row."""
+        began, (T, steps) = time.perf_counter(), (self.config.context_length, self.train.steps)
+        corpus = corpora.open_corpus(self.data)
+        table = count_table(corpus, self.train, T, self.order)
+        row = {
+            "step": steps,
+            "tokens": steps * self.train.batch_size * self.train.accumulation * T,
+            "valid_loss": table.loss(*corpus.windows("valid", self.train.eval_windows, T)),
+            "part": "whole",
+            "parameters": table.size,
+        }
+        rows = pd.DataFrame([row]).assign(train_loss=None, seconds=time.perf_counter() - began)
+        return self._told(rows)
 
 
 @dataclass(frozen=True)
@@ -173,7 +206,7 @@ def run_study(
     trials = named(name) if trials is None else trials
     table = Table(name, Path(folder or own_folder()))
     rows = table.read()
-    waiting = [trial for trial in trials if not table.has(trial)]
+    waiting = table.missing(trials)
     total = sum(trial.train.steps for trial in trials)
     done = total - sum(trial.train.steps for trial in waiting)
     bar = tqdm(desc=name, total=total, initial=done, unit="step", smoothing=0)
@@ -193,8 +226,8 @@ def run_study(
                 if watch is not None:
                     watch(rows[rows.trial.isin(keys)])
     except KeyboardInterrupt:
-        done = sum(table.has(trial) for trial in trials)
-        print(f"stopped: {done} trials are done, {len(trials) - done} wait; run it again")
+        left = len(table.missing(trials))
+        print(f"stopped: {len(trials) - left} trials are done, {left} wait; run it again")
     except TerminatedWorkerError as error:
         raise RuntimeError(
             "a worker was killed, perhaps for want of memory; what is done is kept: run it again, "
@@ -239,10 +272,10 @@ class Table:
             return pd.DataFrame(columns=COLUMNS)
         return pd.read_csv(self.rows)
 
-    def has(self, trial: Trial) -> bool:
-        """Say whether the rows of a trial are there up to its last step."""
-        rows = self.read()
-        return bool(((rows.trial == trial.key) & (rows.step == trial.train.steps)).any())
+    def missing(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return those of the trials whose rows are not there up to the last step."""
+        last = self.read().groupby("trial").step.max()
+        return [trial for trial in trials if last.get(trial.key, -1) < trial.train.steps]
 
     def _made(self) -> dict[str, Any]:
         if not self.manifest.is_file():
@@ -312,12 +345,13 @@ COMPARED: dict[str, tuple[str, dict[str, int]]] = {
     "p-gpt": ("p-gpt", {}),
     "lc-gpt": ("lc-gpt", {}),
     "cc-gpt": ("cc-gpt", {}),  # with a kernel of one character it trains as lc-gpt does
+    "cc-gpt, kernel 3": ("cc-gpt", {"kernel_size": 3}),
     "gpt, 2 blocks": ("gpt", {"n_layers": 2}),
     "gpt, width 100": ("gpt", {"d_model": 100}),  # as large as lc-gpt
     "gpt, width 64": ("gpt", {"d_model": 64}),
 }
 SWEPT: dict[str, tuple[float, ...]] = {
-    name: (2e-3, 3e-3, 4e-3, 5e-3) for name in COMPARED if name != "cc-gpt"
+    name: (2e-3, 3e-3, 4e-3, 5e-3) for name in COMPARED if not name.startswith("cc-gpt")
 }
 SWEPT["gpt, 2 blocks"] = SWEPT["gpt, width 64"] = (2e-3, 3e-3, 4e-3, 5e-3, 8e-3)
 
@@ -338,12 +372,13 @@ def rates() -> list[Trial]:
 def best_rates(rows: pd.DataFrame) -> dict[str, float]:
     """Return each model's learning rate with the lowest mean loss at the end, over seeds.
 
-    A rate at which a training failed is out.
+    A rate at which a training failed, so that its loss is infinite, is out.
     """
     last = finals(rows)
     last = last[last.part == "whole"]
-    means = last.groupby(["label", "learning_rate"]).valid_loss.agg(lambda x: x.mean(skipna=False))
-    return {label: rate for label, rate in means.dropna().groupby("label").idxmin()}
+    means = last.groupby(["label", "learning_rate"]).valid_loss.mean()
+    means = means[means < math.inf]
+    return {label: rate for label, rate in means.groupby("label").idxmin()}
 
 
 def finals(rows: pd.DataFrame) -> pd.DataFrame:
@@ -352,10 +387,15 @@ def finals(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def comparison() -> list[Trial]:
-    """Every model at its own best rate, on five seeds that the search for it did not see."""
+    """Every model at its own best rate, and counting, on five seeds that the search did not see."""
     best = best_rates(load_study("rates"))
-    best["cc-gpt"] = best["lc-gpt"]
-    return [_trial(label, best[label], seed) for seed in range(2, 7) for label in COMPARED]
+    best["cc-gpt"] = best["cc-gpt, kernel 3"] = best["lc-gpt"]
+    trials = [_trial(label, best[label], seed) for seed in range(2, 7) for label in COMPARED]
+    shape = ModelConfig.preset("laptop")
+    return trials + [
+        Counted("counting", "counting", shape, TrainConfig.preset("laptop", seed=seed))
+        for seed in range(2, 7)
+    ]
 
 
 def healing() -> list[Trial]:

@@ -207,23 +207,34 @@ def test_the_set_up_cell_is_a_file_that_is_linted():
     ast.parse(chapters.SETUP.read_text())
 
 
-def test_save_writes_the_curves_and_the_table_of_chapter_07_to_the_readme(notebooks, tmp_path):
+def test_save_writes_the_picture_and_the_table_of_the_comparison_to_the_readme(notebooks, tmp_path):
     (tmp_path / "README.md").write_text(
         "before\n<!-- table: written by make notebooks -->\nold\n<!-- end of table -->\nafter\n"
     )
-    columns = ["parameters", "loss", "loss / gpt", "paper loss / gpt", "step / gpt"]
-    columns += ["exact %", "edit sim"]
-    values = [[836457.0, 1.3094, 1.0, 1.0, 1.0, 2.0, 32.7], [439913.0, 1.41, 1.08, *[None] * 4]]
-    measured = pd.DataFrame(values, columns=columns, index=["gpt", "gpt, 2 blocks"])
+    columns = ["parameters", "loss", "low", "high", "difference", "from", "to", "loss / gpt"]
+    columns += ["step / gpt", "paper loss / gpt"]
+    values = [
+        [836457.0, 1.3094, 1.29, 1.3311, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        [540137.0, 1.41, 1.39, 1.43, 0.1, 0.08, 0.12, 1.077, 0.7, 1.036],
+        [1175988.0, 1.355, *[None] * 5, 1.035, *[None] * 2],
+    ]
+    measured = pd.DataFrame(values, columns=columns, index=["gpt", "lc-gpt", "counting"])
     measured.rename_axis("model").to_csv(tmp_path / "comparison.csv")
-    output = nbformat.v4.new_output("display_data", data={"image/png": "bm90IGxvb2tlZCBhdA=="})
-    cell = new_code_cell("1", outputs=[output])
-    chapters.stamp_readme(new_notebook(cells=[cell]), tmp_path / "comparison.csv")
+    outputs = [
+        nbformat.v4.new_output("display_data", data={"image/png": png})
+        for png in ("YW5vdGhlcg==", "bm90IGxvb2tlZCBhdA==")
+    ]
+    sources = ("charts.bars(table)", "charts.frontier(table, kinds)")
+    pairs = zip(sources, outputs, strict=True)
+    cells = [new_code_cell(source, outputs=[output]) for source, output in pairs]
+    chapters.stamp_readme(new_notebook(cells=cells), tmp_path / "comparison.csv")
     before, *rows, end, after = (tmp_path / "README.md").read_text().splitlines()
     assert (before, end, after) == ("before", "<!-- end of table -->", "after")
-    assert rows[2:] == [
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| gpt | 836,457 | 1.309 | 1.000 | 1.000 | 1.00 | 2 | 33 |",
-        "| gpt, 2 blocks | 439,913 | 1.410 | 1.080 |  |  |  |  |",
+    assert rows[1].count("|") == 10 and rows[2:] == [
+        "| --- | ---: | ---: | --- | --- | --- | ---: | ---: | ---: |",
+        "| gpt | 836,457 | 1.309 | 1.290 to 1.331 |  |  | 1.00 | 1.000 | 1.000 |",
+        "| lc-gpt | 540,137 | 1.410 | 1.390 to 1.430 | +0.100 | +0.080 to +0.120 | 0.70 | 1.077 "
+        "| 1.036 |",
+        "| counting | 1,175,988 | 1.355 |  |  |  |  | 1.035 |  |",
     ]
-    assert (tmp_path / "notebooks" / "losses.png").read_bytes() == b"not looked at"
+    assert (tmp_path / "notebooks" / "frontier.png").read_bytes() == b"not looked at"

@@ -127,6 +127,12 @@ def test_the_frontier_has_every_number_of_its_table():
         charts.frontier(table(), {"size": "size"}, own=pd.DataFrame(index=["x"]))
 
 
+def test_the_line_of_plain_models_leaves_out_what_a_cheaper_one_beats():
+    models = table(size=[10, 20, 30]).assign(loss=[1.5, 1.2, 1.4])
+    line = charts.frontier(models, {"size": "size"}, list(models.index)).figure.data[0]
+    assert list(line.x) == [10, 20] and list(line.y) == [1.5, 1.2]
+
+
 def test_bars_reach_from_low_to_high():
     values = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["one", "two"])
     chart = charts.bars(values, values - 0.5, values + 0.25)
@@ -163,9 +169,11 @@ def test_a_heatmap_is_its_table():
 
 def test_an_icicle_adds_up():
     chart = charts.icicle({"gpt": {"head": 3, "blocks": 4}, "lc": {"head": 1}}, "parameters")
-    (parts,) = chart.figure.data
-    assert list(parts.labels) == ["gpt", "head", "blocks", "lc", "head"]
-    assert list(parts.values) == [7, 3, 4, 1, 1] and list(parts.parents) == ["", "0", "0", "", "3"]
+    first, second = chart.figure.data
+    assert list(first.labels) == ["gpt", "head", "blocks"] and list(second.labels) == ["lc", "head"]
+    assert list(first.values) == [7, 3, 4] and list(first.parents) == ["", "0", "0"]
+    heights = [np.ptp(trace.domain.y) for trace in (first, second)]
+    assert heights == pytest.approx([7 / 8, 1 / 8])  # one scale for both
     assert "gpt: head 3, blocks 4; lc: head 1" in chart.alt
 
 

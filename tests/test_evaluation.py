@@ -187,3 +187,12 @@ def test_models_are_compared_on_the_seeds_that_both_have():
     assert one.verdict["x"] == "not told apart" and math.isnan(one.low["x"])
     with pytest.raises(ValueError, match="a column for the baseline 'y', got columns gpt, x"):
         compare(losses, "y")
+
+
+@pytest.mark.parametrize("failed", ["gpt", "x"])
+def test_a_training_that_failed_is_not_left_out(failed):
+    losses = pd.DataFrame({"gpt": [1.0, 1.1, 1.2], "x": [1.5, 1.6, 1.7]})
+    losses.loc[1, failed] = math.inf
+    table = compare(losses, "gpt")
+    assert table.verdict["x"] == "a training failed" and math.isnan(table.low["x"])
+    assert table.seeds["x"] == 3 and math.isinf(table["mean"][failed])

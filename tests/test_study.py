@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import re
 import signal
@@ -18,9 +19,19 @@ from compgpt_lib import study
 from compgpt_lib.__main__ import app
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpora import open_corpus
+from compgpt_lib.counting import count_table
 from compgpt_lib.models import build
 from compgpt_lib.runs import run_folder
-from compgpt_lib.study import Healed, Trial, again, best_rates, finals, load_study, run_study
+from compgpt_lib.study import (
+    Counted,
+    Healed,
+    Trial,
+    again,
+    best_rates,
+    finals,
+    load_study,
+    run_study,
+)
 from compgpt_lib.training import mean_loss, train
 
 CHAPTERS = LIBRARY.parent / "notebooks"
@@ -68,9 +79,9 @@ def test_a_model_of_branches_has_a_row_for_each_alone(home):
 
 def test_a_training_that_fails_is_a_result(home):
     rows = run_study("bad", [trial(learning_rate=1e30)], jobs=1)
-    assert len(rows) == 1 and rows.valid_loss.isna().all() and rows.step[0] == RECIPE.steps
+    assert list(rows.valid_loss) == [math.inf] and rows.step[0] == RECIPE.steps
     twice = run_study("bad", [trial(learning_rate=1e30)], jobs=1)
-    assert len(twice) == 1
+    assert list(twice.valid_loss) == [math.inf]
 
 
 def test_rows_do_not_depend_on_how_many_run_at_once(home, monkeypatch):
@@ -142,6 +153,17 @@ def test_a_block_left_out_and_healed(home):
     assert healed.key != replace(healed, without=1).key != replace(healed, without=None).key
 
 
+def test_counting_is_a_trial_with_one_row(home):
+    counted = Counted("counting", "counting", SHAPE, RECIPE, str(LIBRARY), order=2)
+    (row,) = run_study("counted", [counted], jobs=1).itertuples()
+    corpus = open_corpus(LIBRARY)
+    table = count_table(corpus, RECIPE, SHAPE.context_length, 2)
+    windows = corpus.windows("valid", RECIPE.eval_windows, SHAPE.context_length)
+    assert row.valid_loss == pytest.approx(table.loss(*windows), abs=1e-5)
+    assert row.step == RECIPE.steps and row.parameters == table.size > 100
+    assert counted.key != replace(counted, order=3).key != trial().key
+
+
 def rows_of(**losses):
     return pd.DataFrame(
         [
@@ -155,7 +177,7 @@ def rows_of(**losses):
 
 
 def test_the_best_rate_has_the_lowest_mean_and_never_fails():
-    rows = rows_of(a={1e-3: [2, 2], 2e-3: [1, 4]}, b={1e-3: [2, 2], 2e-3: [1, float("nan")]})
+    rows = rows_of(a={1e-3: [2, 2], 2e-3: [1, 4]}, b={1e-3: [2, 2], 2e-3: [1, float("inf")]})
     assert best_rates(rows) == {"a": 1e-3, "b": 1e-3}
     earlier = rows.assign(step=1, valid_loss=0.0)
     assert best_rates(pd.concat([earlier, rows])) == {"a": 1e-3, "b": 1e-3}
@@ -179,7 +201,7 @@ def test_studies_that_chapters_read_are_whole():
     chapters = "".join(path.read_text(encoding="utf-8") for path in CHAPTERS.glob("[01]*.ipynb"))
     for name in set(re.findall(r"load_study\(\\?\"(\w+)", chapters)) - {"paper_size"}:
         table = study.Table(name, study._PLACES[0])
-        missing = [trial.label for trial in study.named(name) if not table.has(trial)]
+        missing = [trial.label for trial in table.missing(study.named(name))]
         assert not missing, f"make studies: {name} lacks {missing}"
 
 

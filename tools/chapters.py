@@ -206,8 +206,10 @@ def run(
         print(f"chapter 08 left no table at {table}")
         raise typer.Exit(1)
     if compares:
-        print(f"\nThe four models, {preset} size, beside the paper's (published at paper size):\n")
-        print(pd.read_csv(table, index_col="model").to_string(na_rep="", line_width=120))
+        print("\nThe comparison: losses over seeds with their 95 % intervals, times measured here;")
+        print("beside them the ratios that the paper published at its own size:\n")
+        print(for_people(pd.read_csv(table)).to_string(index=False, line_width=120))
+        print(f"\nIts picture: {(out / 'report.html').as_uri()}#chapter{len(paths) - 1}")
 
 
 def report(copies: list[Path]) -> str:
@@ -313,18 +315,42 @@ def stamp_minutes(paths: list[Path]) -> None:
 
 
 def stamp_readme(notebook: Any, comparison: Path) -> None:
-    """Put the loss curves and the table of chapter 08 into the README."""
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    """Put the picture and the table of chapter 08 into the README."""
+    outputs = [
+        output
+        for cell in notebook.cells
+        if "charts.frontier(" in cell.source
+        for output in cell.get("outputs", [])
+    ]
     picture = next(o.data["image/png"] for o in outputs if "image/png" in o.get("data", {}))
-    (NOTEBOOKS / "losses.png").write_bytes(base64.b64decode(picture))
-    forms = {"parameters": ",.0f", "loss": ".3f", "loss / gpt": ".3f", "paper loss / gpt": ".3f"}
-    forms |= {"step / gpt": ".2f", "exact %": ".0f", "edit sim": ".0f"}
-    measured = pd.read_csv(comparison)
-    rows = measured[["model"]]
-    for name, form in forms.items():
-        column = measured[name].map(f"{{:{form}}}".format, na_action="ignore").fillna("")
-        rows = rows.assign(**{name: column})
+    (NOTEBOOKS / "frontier.png").write_bytes(base64.b64decode(picture))
+    rows = for_people(pd.read_csv(comparison))
     write_between(NOTEBOOKS.parent / "README.md", "table", markdown(rows))
+
+
+def for_people(comparison: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of chapter 08 as text: rounded, each interval in one column."""
+
+    def column(name: str, form: str) -> pd.Series:
+        return comparison[name].map(f"{{:{form}}}".format, na_action="ignore").fillna("")
+
+    def interval(low: str, high: str, form: str) -> pd.Series:
+        ends = column(low, form) + " to " + column(high, form)
+        return ends.where(comparison[low].notna(), "")
+
+    return pd.DataFrame(
+        {
+            "model": comparison.model,
+            "parameters": column("parameters", ",.0f"),
+            "loss": column("loss", ".3f"),
+            "95 %": interval("low", "high", ".3f"),
+            "against gpt": column("difference", "+.3f").where(comparison.model != "gpt", ""),
+            "its 95 %": interval("from", "to", "+.3f").where(comparison.model != "gpt", ""),
+            "step / gpt": column("step / gpt", ".2f"),
+            "loss / gpt": column("loss / gpt", ".3f"),
+            "paper's": column("paper loss / gpt", ".3f"),
+        }
+    )
 
 
 @app.command()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 import os
 import shutil
 from typing import Any
 
 import plotly.graph_objects as go
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from compgpt_lib.charts import PLOTLY
@@ -28,9 +30,13 @@ def add_stills(notebook: Any) -> None:
         os.environ.setdefault("BROWSER_PATH", chromium)
     for output in _charts(notebook):
         figure = go.Figure(dict(output.data[PLOTLY]))
-        figure.update_layout(updatemenus=None, margin_t=50)  # a button in print does nothing
-        png = figure.to_image("png", scale=1.5)
-        output.data["image/png"] = base64.b64encode(png).decode() + "\n"
+        if figure.layout.updatemenus:
+            figure.layout.updatemenus = ()  # a button in print does nothing
+            figure.layout.margin.t = 50
+        image = Image.open(io.BytesIO(figure.to_image("png", scale=1.5))).convert("RGB")
+        png = io.BytesIO()  # a palette is enough for lines and bars, and a third of the bytes
+        image.quantize(128).save(png, "png", optimize=True)
+        output.data["image/png"] = base64.b64encode(png.getvalue()).decode() + "\n"
         output.metadata["image/png"] = {"alt": _alt(output)}
 
 

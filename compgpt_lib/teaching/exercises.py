@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
+from scipy import stats
 from torch import Tensor
 
 from compgpt_lib.config import ModelConfig
@@ -221,10 +222,28 @@ def largest_gpt(budget: int, config: ModelConfig) -> int:
     return layers
 
 
-def judge(loss: float, baseline: float, spread: float) -> str:
-    if abs(loss - baseline) <= spread:
-        return "no difference"
-    return "better" if loss < baseline else "worse"
+def judge(differences: list[float]) -> str:
+    seeds = len(differences)
+    mean = np.mean(differences)
+    standard_error = np.std(differences, ddof=1) / seeds**0.5
+    reach = stats.t.ppf(0.975, seeds - 1) * standard_error
+    if mean + reach < 0:
+        return "lower"
+    return "higher" if mean - reach > 0 else "not told apart"
+
+
+def _judge(
+    differences: list[float], share: float = 0.975, ddof: int = 1, less: int = 1, root: float = 0.5
+) -> str:
+    """Return `judge` with one thing changed."""
+    seeds = len(differences)
+    error = np.std(differences, ddof=ddof) / seeds**root
+    reach = stats.t.ppf(share, seeds - less) * error
+    return _sign(differences) if abs(np.mean(differences)) > reach else "not told apart"
+
+
+def _sign(differences: list[float]) -> str:
+    return "lower" if np.mean(differences) < 0 else "higher"
 
 
 def _kept(p: Tensor, which: Tensor) -> Tensor:
@@ -605,40 +624,44 @@ EXERCISES: dict[str, Exercise] = {
         },
     ),
     "judge": Exercise(
-        '"better" or "worse" than a baseline, or "no difference": as two runs of one model differ.',
-        "easy",
-        5,
+        '"lower" or "higher" if the 95 % interval leaves out 0, otherwise "not told apart".',
+        "medium",
+        15,
         judge,
         [
-            (1.43, 1.31, 0.02),
-            (1.30, 1.31, 0.02),
-            (1.2, 1.31, 0.02),
-            (1.315, 1.31, 0.02),
-            (1.325, 1.31, 0.02),
-            (1.345, 1.31, 0.02),
-            (1.0, 1.5, 0.5),
+            ([-0.051, -0.044, -0.058],),
+            ([0.034, 0.048, 0.0, 0.042, 0.022],),
+            ([-0.02, -0.041, -0.068],),
+            ([-0.03, -0.026, -0.011],),
+            ([-0.007, 0.048, 0.045],),
+            ([-0.052, -0.003, -0.042],),
+            ([0.024, 0.007, 0.018],),
         ],
         {
-            "The spread is not used: a difference within it is what chance does.": lambda a, b, s: (
-                "better" if a < b else "worse" if a > b else "no difference"
+            "The mean alone says nothing: how far apart the seeds lie must count.": _sign,
+            "Exchanged: a difference below 0 is a lower loss.": lambda d: {
+                "lower": "higher",
+                "higher": "lower",
+            }.get(judge(d), "not told apart"),
+            "That is the spread of single seeds; that of their mean is smaller by the root of how "
+            "many there are.": lambda d: _judge(d, root=0),
+            "1.96 is for many seeds; for three, Student's t has 4.30: stats.t.ppf(0.975, n - 1).": (
+                lambda d: _judge(d, stats.t.cdf(1.96, len(d) - 1))
             ),
-            "Exchanged: a lower loss is better.": lambda a, b, s: {
-                "better": "worse",
-                "worse": "better",
-            }.get(judge(a, b, s), "no difference"),
-            "One side only: a loss that is higher by less than the spread is not worse.": (
-                lambda a, b, s: "better" if a < b - s else "no difference" if a <= b else "worse"
+            "np.std divides by n unless told ddof=1, and finds too small a spread.": (
+                lambda d: _judge(d, ddof=0)
             ),
-            "Half the spread on each side; it counts whole on either side.": (
-                lambda a, b, s: judge(a, b, s / 2)
+            "stats.t.ppf takes n - 1, not n: one is used up by the mean.": (
+                lambda d: _judge(d, less=0)
             ),
-            "Twice the spread; once is what two runs differ by.": lambda a, b, s: judge(
-                a, b, 2 * s
+            "0.95 leaves 5 % on one side; an interval leaves 2.5 % on each: 0.975.": (
+                lambda d: _judge(d, 0.95)
             ),
-            "Exactly the spread is no difference: two runs of one model are that far apart.": (
-                lambda a, b, s: (
-                    "no difference" if abs(a - b) < s else "better" if a < b else "worse"
-                )
+            "One sign is not enough: equal models give three equal signs in one case of four.": (
+                lambda d: _sign(d) if min(d) > 0 or max(d) < 0 else "not told apart"
+            ),
+            "The range of the seeds is no interval: with three it errs in 8 % of cases, not 5.": (
+                lambda d: _sign(d) if abs(np.mean(d)) > max(d) - min(d) else "not told apart"
             ),
         },
     ),

@@ -156,8 +156,10 @@ MUTANTS = {
             25,
         ),
         "budget ignored": ({"baseline": ("if parameters <= budget", "")}, 24),
-        "no yardstick": ({"verdict": ("abs(apart) <= yardstick", "apart == 0")}, 22),
-        "one seed is enough": ({"verdict": ("< 2:", "< 1:")}, 22),
-        "their range only": ({"verdict": ("in (ours, theirs))", "in (theirs,))")}, 23),
+        "no interval": ({"verdict": ("abs(mean) <= reach", "mean == 0")}, 22),
+        "one seed is enough": ({"verdict": ("n < 2:", "n < 1:")}, 22),
+        "spread of single seeds": ({"verdict": (" / n**0.5", "")}, 23),
+        "too small a spread": ({"verdict": ("/ (n - 1))", "/ n)")}, 23),
+        "1.96 for all": ({"verdict": ("T[n]", "1.96")}, 23),
     },
 }

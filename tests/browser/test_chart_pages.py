@@ -53,7 +53,9 @@ def test_a_saved_chart_has_a_still(browser):
     (output,) = notebook.cells[1].outputs
     png = base64.b64decode(output.data["image/png"])
     image = Image.open(io.BytesIO(png))
-    assert image.size == (1050, 720) and len(image.getcolors(10**6)) > 20 and len(png) < 150_000
+    assert image.size == (1050, 780) and len(image.getcolors()) > 20 and len(png) < 60_000
+    assert output.data[charts.PLOTLY]["layout"]["updatemenus"]  # which print leaves out:
+    assert len(image.convert("L").crop((0, 0, 1050, 70)).getcolors()) == 1
     assert output.metadata["image/png"]["alt"] == chart().alt
 
 

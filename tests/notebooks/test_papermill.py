@@ -35,7 +35,7 @@ def test_chapter_runs_at_smoke_size(path, tmp_path, home):
     assert all(cell.get("execution_count") for cell in done.cells if cell.cell_type == "code")
     if path.name.startswith("08"):
         table = pd.read_csv(home / "runs" / "comparison.csv", index_col="model")
-        assert {"gpt", "p-gpt", "p-gpt-1", "lc-gpt", "cc-gpt"} <= set(table.index)
+        assert {"gpt", "p-gpt", "p-gpt-1", "lc-gpt", "cc-gpt", "counting"} <= set(table.index)
         assert table.loss.between(0.5, 6).all()
 
 
