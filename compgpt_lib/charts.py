@@ -40,7 +40,10 @@ STYLES = {
     "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
     "second branch": ("#E69F00", "solid"),
 }
-_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "triangle-down", "hexagon")
+_SYMBOLS = (
+    *("circle", "square", "hexagon", "x", "triangle-up", "diamond", "cross", "pentagon"),
+    *("triangle-left", "triangle-down", "hourglass", "bowtie"),
+)
 _OTHERS = ("#CC79A7", "#8F7700", "#5D3A9B", "#117733")
 UNITS = {
     "step": "step",
@@ -97,6 +100,11 @@ class Chart:
 def style(name: str, number: int = 0) -> tuple[str, str]:
     """Return the colour and the dash of a model's line; of any other name, one by its number."""
     return STYLES.get(name, (_OTHERS[number % len(_OTHERS)], "solid"))
+
+
+def _symbol(name: str, number: int) -> str:
+    place = list(STYLES).index(name) if name in STYLES else number
+    return _SYMBOLS[place % len(_SYMBOLS)]
 
 
 def plain(name: Any) -> str:
@@ -311,7 +319,8 @@ def frontier(
             annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
             annotation_position="top left",
         )
-    _switch(figure, views)
+    if len(views) > 1:
+        _switch(figure, views)
     told = ", ".join(f"{name} {table.loss[name]:.3f}" for name in table.index)
     counts = "" if counted is None else f"; a table of counts has {counted:.3f}"
     against = next(iter(costs.values()))
@@ -354,9 +363,7 @@ def _point(
             arrayminus=[round(float(np.nan_to_num(below)), 4)],
             color=color,
         ),
-        marker=dict(
-            color=color, size=12, symbol="star" if own else _SYMBOLS[number % len(_SYMBOLS)]
-        ),
+        marker=dict(color=color, size=12, symbol="star" if own else _symbol(label, number)),
         hovertemplate=f"{name}<br>loss: {row.loss:.3f}{interval}{rest}<extra></extra>",
     )
 
