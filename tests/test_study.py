@@ -234,12 +234,14 @@ def test_the_command_runs_a_study(home, monkeypatch, tmp_path):
 
 
 MANY = """
+import signal
 import sys
 from dataclasses import replace
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.study import Trial, run_study
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as a kernel; nohup ignores it
     shape = ModelConfig.preset("smoke")
     recipe = TrainConfig.preset("smoke", steps=200, eval_every=100)
     recipes = [replace(recipe, seed=seed) for seed in range(8)]
