@@ -44,6 +44,7 @@ _SYMBOLS = (
     *("circle", "square", "hexagon", "x", "triangle-up", "diamond", "cross", "pentagon"),
     *("triangle-left", "triangle-down", "hourglass", "bowtie"),
 )
+_COUNTED, _OWN = "#8F7700", "#CC79A7"
 _OTHERS = ("#CC79A7", "#8F7700", "#5D3A9B", "#117733")
 UNITS = {
     "step": "step",
@@ -315,7 +316,7 @@ def frontier(
     if counted is not None:
         figure.add_hline(
             y=counted,
-            line=dict(color="#8F7700", dash="dot"),
+            line=dict(color=_COUNTED, dash="dot"),
             annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
             annotation_position="top left",
         )
@@ -349,7 +350,7 @@ def _short(number: float) -> str:
 def _point(
     label: str, row: pd.Series, costs: Mapping[str, str], number: int, own: bool
 ) -> go.Scatter:
-    name, (color, _) = plain(label), style(label, number)
+    name, color = plain(label), _OWN if own else style(label, number)[0]
     interval = f", interval {row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else ""
     rest = "".join(f"<br>{words}: {_short(row[column])}" for column, words in costs.items())
     above, below = row.high - row.loss, row.loss - row.low
