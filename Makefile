@@ -29,7 +29,7 @@ help: ## show the targets
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
 	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins .venv/constraints.txt || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
 	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $(if $(PINS),$$(grep '^torch==' constraints.txt),torch))
-	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,cluster,test]'
+	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,cluster,transfer,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table
@@ -53,7 +53,7 @@ check: lint ## lint and unit tests, for every edit (under 3 minutes)
 
 # Two workers, and one thread in each of their kernels: half as long again for two threads each.
 # The longest files first; no chapter stands before one that trains what it needs, as 08 does.
-LONG := $(foreach number,07 03 05 06 00 04 08,$(wildcard notebooks/$(number)_*.ipynb))
+LONG := $(foreach number,07 03 05 06 00 04 08 09 12 11 10,$(wildcard notebooks/$(number)_*.ipynb))
 SLOW := tests/browser tests/assignments tests/test_colab.py tests/notebooks tests/fast tests/support tests/teaching tests/widgets
 
 test: check ## everything: check, the stored outputs of the notebooks, slow tests
@@ -82,7 +82,7 @@ pretrain: .venv/.stamp ## train the models that the kit ships, and write data/pr
 	@$(BIN)/python tools/pretrain.py ship
 
 studies: .venv/.stamp ## run the trainings of all studies, and write data/studies (hours)
-	@for name in rates comparison healing; do $(BIN)/compgpt study $$name --folder data/studies || exit 1; done
+	@for name in rates comparison healing variant_rates branches narrow recall tokens texts transfer context sizes; do $(BIN)/compgpt study $$name --folder data/studies || exit 1; done
 
 students: .venv/.stamp ## build dist/compgpt-students.zip, the kit without its answers
 	@$(BIN)/python tools/students.py

@@ -167,7 +167,7 @@ def training(rows: list[Row], preset: Preset, batch: int, repeats: int) -> pd.Da
             detail = f"{1000 * seconds[name]:.0f} against {1000 * seconds['gpt']:.0f} ms"
             ratio = seconds[name] / seconds["gpt"]
             what = f"step of {name} over gpt's, {named}"
-            told = brief and name != "cc-gpt"  # whose step is lc-gpt's
+            told = brief and name == "lc-gpt"
             rows.append(Row(what, ratio, most, True, detail=detail, brief=told))
         if rate == 0:
             ceiling = max(flops / seconds[name] for name, (_, flops) in ceilings.items())
@@ -341,7 +341,7 @@ def importing(rows: list[Row], repeats: int) -> None:
         detail = f"{seconds[name]:.2f} against {seconds['torch']:.2f} s"
         what = f"`{programs[name]}` over `import torch`"
         ratio = seconds[name] / seconds["torch"]
-        rows.append(Row(what, ratio, 1.2, True, detail=detail, brief=name == "models"))
+        rows.append(Row(what, ratio, 1.2, True, detail=detail))
 
 
 def picture(speeds: pd.DataFrame, written: dict[str, float], path: Path) -> None:

@@ -21,7 +21,8 @@ from distributed import Client
 from measuring import write_between
 
 from compgpt_lib.config import ModelConfig, TrainConfig
-from compgpt_lib.study import Trial, run_study
+from compgpt_lib.study import run_study
+from compgpt_lib.trials import Trial
 
 
 @contextmanager

@@ -100,13 +100,14 @@ def study(
     folder: Annotated[Path | None, typer.Option(help="Where the rows go.")] = None,
 ) -> None:
     """Run the trainings of a study that are not yet done, and print how they ended."""
-    from compgpt_lib import study as studies
+    from compgpt_lib.plans import finals
+    from compgpt_lib.study import own_folder, run_study
 
-    rows = studies.run_study(name, jobs=jobs, cluster=cluster, folder=folder)
-    last = studies.finals(rows)
+    rows = run_study(name, jobs=jobs, cluster=cluster, folder=folder)
+    last = finals(rows)
     keys = ["label", "part", "learning_rate"]
     print(last.pivot_table(index=keys, columns="seed", values="valid_loss").round(3).to_string())
-    print(f"rows: {folder or studies.own_folder()}/{name}.csv")
+    print(f"rows: {folder or own_folder()}/{name}.csv")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from plotly.colors import sample_colorscale
 
 from compgpt_lib.introspection import Trace
 from compgpt_lib.measures import spectrum
-from compgpt_lib.study import finals
+from compgpt_lib.plans import finals
 from compgpt_lib.support import checks
 from compgpt_lib.support.checks import Real, checked
 
@@ -37,6 +37,7 @@ STYLES = {
     "gpt, width 306": ("#999999", "solid"),
     "gpt, width 64": ("#BBBBBB", "solid"),
     "cc-gpt, kernel 3": ("#44CFA5", "solid"),
+    "wide stream": ("#5D3A9B", "solid"),
     "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
     "second branch": ("#E69F00", "solid"),
 }
@@ -45,7 +46,7 @@ _SYMBOLS = (
     *("triangle-left", "triangle-down", "hourglass", "bowtie"),
 )
 _COUNTED, _OWN = "#8F7700", "#CC79A7"
-_OTHERS = ("#CC79A7", "#8F7700", "#5D3A9B", "#117733")
+_OTHERS = ("#AA3377", "#117733", "#882255", "#B8860B")
 UNITS = {
     "step": "step",
     "tokens": "characters seen",
@@ -103,6 +104,22 @@ def style(name: str, number: int = 0) -> tuple[str, str]:
     return STYLES.get(name, (_OTHERS[number % len(_OTHERS)], "solid"))
 
 
+def _family(name: str, number: int = 0) -> str:
+    """Return the colour of a model's point: a variant has that of the model it varies."""
+    if name == "counting":
+        return _COUNTED
+    return STYLES.get(name, STYLES.get(name.split(",")[0], style(name, number)))[0]
+
+
+def _colors(names: Sequence[str]) -> list[str]:
+    """Return a colour for each line: its family's, unless another line has that."""
+    families = [name.split(",")[0] for name in names]
+    return [
+        style(name, number)[0] if families.count(family) > 1 else _family(name, number)
+        for number, (name, family) in enumerate(zip(names, families, strict=True))
+    ]
+
+
 def _symbol(name: str, number: int) -> str:
     place = list(STYLES).index(name) if name in STYLES else number
     return _SYMBOLS[place % len(_SYMBOLS)]
@@ -135,8 +152,9 @@ def loss_curves(
         if missing := {against, loss} - set(history.columns):
             raise ValueError(f"histories must have the columns {', '.join(sorted(missing))}")
     figure = _figure(UNITS.get(against, against), NATS, title)
+    colors = _colors([*map(str, histories)])
     for number, (name, history) in enumerate(histories.items()):
-        color, dash = style(name, number)
+        color, dash = colors[number], style(name, number)[1]
         figure.add_scatter(
             x=history[against].tolist(),
             y=history[loss].round(4).tolist(),
@@ -350,7 +368,7 @@ def _short(number: float) -> str:
 def _point(
     label: str, row: pd.Series, costs: Mapping[str, str], number: int, own: bool
 ) -> go.Scatter:
-    name, color = plain(label), _OWN if own else style(label, number)[0]
+    name, color = plain(label), _OWN if own else _family(label, number)
     interval = f", interval {row.low:.3f} to {row.high:.3f}" if pd.notna(row.low) else ""
     rest = "".join(f"<br>{words}: {_short(row[column])}" for column, words in costs.items())
     above, below = row.high - row.loss, row.loss - row.low
@@ -521,3 +539,103 @@ def icicle(
         for model, own in parts.items()
     )
     return Chart(figure, f"{unit.capitalize()} of each part. {told}")
+
+
+@checked
+def intervals(table: Table, x: str, limit: float | None = None, title: str = "") -> Chart:
+    """Draw each row's difference with its interval, a row of points above a row; 0 is a line.
+
+    `table` is what `evaluation.compare` returns: difference, low, high and verdict by model.
+    `limit` draws a second line, as of 2 % of the baseline's loss.
+    """
+    wanted = {"mean", "difference", "low", "high", "verdict"}
+    if missing := wanted - set(table.columns):
+        raise ValueError(f"table must have the columns {', '.join(sorted(missing))}")
+    rows = table[table.verdict != "the baseline"].sort_values("difference", ascending=False)
+    figure = _figure("", "", title, width=800, height=130 + 28 * len(rows), showlegend=False)
+    # Names may take half of the width: an axis title would be centred below the rest of it.
+    figure.add_annotation(
+        text=x, xref="paper", yref="paper", x=1, y=0, yshift=-50, xanchor="right", showarrow=False
+    )
+    names = [plain(name) for name in rows.index]
+    figure.add_scatter(
+        x=rows.difference.round(4).tolist(),
+        y=names,
+        mode="markers",
+        marker=dict(color=[_family(str(name)) for name in rows.index], size=9),
+        error_x=dict(
+            type="data",
+            symmetric=False,
+            array=(rows.high - rows.difference).fillna(0).round(4).tolist(),
+            arrayminus=(rows.difference - rows.low).fillna(0).round(4).tolist(),
+            color="#777777",
+        ),
+        customdata=[
+            [f"{low:+.3f} to {high:+.3f}", verdict, round(mean, 3)]
+            for low, high, verdict, mean in rows[["low", "high", "verdict", "mean"]].to_numpy()
+        ],
+        hovertemplate="%{y}: %{customdata[2]}<br>difference %{x:+.3f}, interval %{customdata[0]}"
+        "<br>%{customdata[1]}<extra></extra>",
+    )
+    figure.add_vline(x=0, line=dict(color="#222222"))
+    if limit is not None:
+        figure.add_vline(x=limit, line=dict(color="#777777", dash="dot"))
+    told = "; ".join(
+        f"{name} {row.difference:+.3f}, {row.low:+.3f} to {row.high:+.3f}"
+        for name, row in rows.iloc[::-1].iterrows()
+    )
+    return Chart(figure, f"{x}, with the interval: {told}")
+
+
+@checked
+def lines(
+    table: Table,
+    x: str,
+    y: str,
+    low: Table | None = None,
+    high: Table | None = None,
+    log: bool = False,
+    title: str = "",
+) -> Chart:
+    """Draw a line for each column of a table over its rows, with the ends of intervals if given.
+
+    `low` and `high` have the table's rows and columns. With `log`, the rows are numbers on a
+    logarithmic axis. A line joins the numbers that its column has.
+    """
+    for name, part in {"low": low, "high": high}.items():
+        if part is not None and not (
+            part.index.equals(table.index) and part.columns.equals(table.columns)
+        ):
+            raise ValueError(f"{name} must have the rows and columns of the table")
+    figure = _figure(x, y, title, hovermode="closest")
+    places = table.index.tolist() if log else [plain(row) for row in table.index]
+    colors = _colors([str(column) for column in table.columns])
+    for number, column in enumerate(table.columns):
+        color, dash = colors[number], style(str(column), number)[1]
+        values = table[column]
+        figure.add_scatter(
+            x=places,
+            y=values.round(4).tolist(),
+            name=plain(column),
+            mode="lines+markers",
+            connectgaps=True,
+            line=dict(color=color, dash=dash),
+            marker=dict(color=color, size=7),
+            error_y=dict(
+                type="data",
+                symmetric=False,
+                array=[] if high is None else (high[column] - values).round(4).tolist(),
+                arrayminus=[] if low is None else (values - low[column]).round(4).tolist(),
+                visible=high is not None,
+                thickness=1,
+            ),
+            hovertemplate=f"{plain(column)}<br>%{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+    if log:
+        figure.update_xaxes(_LOG)
+    told = "; ".join(
+        f"{column}: "
+        + ", ".join(f"{value:.3f} at {row}" for row, value in table[column].dropna().items())
+        for column in table.columns
+    )
+    return Chart(figure, f"{y} by {x}: {told}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
@@ -9,7 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from glob import escape
 from importlib import metadata
@@ -21,8 +22,9 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 from compgpt_lib.corpus import Corpus, Split
+from compgpt_lib.pairs import PairTokenizer
 from compgpt_lib.support import checks, hashes
-from compgpt_lib.support.checks import Positive, checked
+from compgpt_lib.support.checks import Positive, Seed, checked
 from compgpt_lib.support.files import advising, home, resolved, write_text
 from compgpt_lib.tokenizer import CharTokenizer
 
@@ -38,6 +40,7 @@ KEYWORDS = re.compile("pandas|sklearn|matplotlib|seaborn")  # the filter of the 
 GENERATED = re.compile(r"(^|/)(_version|_version_meson|version|__config__|_build_config)\.py$")
 # What Windows wheels add to a package's __init__.py, so that the text is the same everywhere.
 PATCH = re.compile(r"\n\n# start delvewheel patch\n.*?# end delvewheel patch\n", re.DOTALL)
+EXAMPLE = re.compile(r"^ *>>>.*\n(?:.*\S.*\n?)*", re.MULTILINE)  # and what it prints
 # What a folder of code holds besides a person's own, as hidden folders do.
 NOT_OWN = {"node_modules", "__pycache__", "site-packages", "dist-packages"}
 SPLITS: tuple[Split, Split] = ("train", "valid")
@@ -51,11 +54,22 @@ Texts = Iterable[tuple[Split, str]]  # each with the split it belongs to
 
 
 def open_corpus(source: str | Path = "installed") -> Corpus:
-    """Return `installed()`, `from_huggingface()` ("huggingface"), or the corpus of a path."""
-    if source == "installed":
-        return installed()
-    if source == "huggingface":
-        return from_huggingface()
+    """Return the corpus of a name, or of a path.
+
+    "installed", "huggingface", "prose", "headers" and "recall" are what `installed`,
+    `from_huggingface`, `prose`, `headers` and `recall` return; "pairs 1024" is `in_pairs` of 1,024.
+    """
+    named: dict[str, Callable[[], Corpus]] = {
+        "installed": installed,
+        "huggingface": from_huggingface,
+        "prose": prose,
+        "headers": headers,
+        "recall": recall,
+    }
+    if source in named:
+        return named[str(source)]()
+    if match := re.fullmatch(r"pairs (\d+)", str(source)):
+        return in_pairs(installed(), int(match[1]))
     return from_files(resolved(source, "source"))
 
 
@@ -76,6 +90,104 @@ def installed(min_count: Positive = 100) -> Corpus:
     skipped: Counter[str] = Counter()
     kept = _distinct(_readable(_installed_files(), skipped), skipped)
     return _open_or_build(about, ((_split_of(name), text) for name, text in kept), skipped)
+
+
+def prose() -> Corpus:
+    """Return a corpus of English: the docstrings of packages that `installed` does not read.
+
+    Without examples of code; in the vocabulary of `installed()`.
+    """
+    return _other("prose", ("numpy", "scipy", "sympy", "networkx", "torch"), "*.py", _docstrings)
+
+
+def headers() -> Corpus:
+    """Return a corpus of C++: the headers that come with torch; in the vocabulary of `installed()`.
+
+    Headers that a program wrote are left out.
+    """
+    return _other("headers", ("torch",), "include/**/*.h", lambda text: [text])
+
+
+def _other(
+    name: str, packages: Sequence[str], pattern: str, texts: Callable[[str], list[str]]
+) -> Corpus:
+    """Return a corpus of another kind of text that is found in installed packages."""
+    tokenizer = installed().tokenizer
+    about = {"name": name, "packages": {each: metadata.version(each) for each in packages}}
+    skipped: Counter[str] = Counter()
+
+    def parts() -> Iterator[tuple[str, str]]:
+        for package in packages:
+            root = _root_of(package)
+            files = sorted(root.glob(f"**/{pattern}"), key=lambda file: file.as_posix())
+            named = ((file, f"{package}/{file.relative_to(root).as_posix()}") for file in files)
+            for file, text in _readable(named, skipped):
+                if "/test" in file or "enerated" in text[:2000] or "/ATen/ops/" in file:
+                    skipped["test or generated"] += 1
+                    continue
+                for part in texts(text):
+                    yield file, part
+
+    kept = _distinct(parts(), skipped, keywords=None)
+    return _open_or_build(about, ((_split_of(at), text) for at, text in kept), skipped, tokenizer)
+
+
+def _docstrings(source: str) -> list[str]:
+    """Return the longer docstrings of a module, without examples of code and what they print."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
+    prose = []
+    for text in found:
+        kept = EXAMPLE.sub("", text or "")
+        if len(kept) >= 200:
+            prose.append(kept)
+    return prose
+
+
+@checked
+def in_pairs(corpus: Corpus, vocab_size: Positive) -> Corpus:
+    """Return the text of a corpus in byte pairs, `vocab_size` tokens, learned from its beginning.
+
+    Its manifest counts characters, its splits hold tokens. Raises ValueError for fewer tokens than
+    the text has characters.
+    """
+    about = {
+        "name": f"{corpus.name} in pairs",
+        "of": corpus.manifest["sha256"],
+        "vocab_size": int(vocab_size),
+    }
+    start = corpus.text("train", 0, 4_000_000)
+    tokenizer = PairTokenizer.learn(
+        start.splitlines(keepends=True), "".join(corpus.tokenizer.tokens), vocab_size
+    )
+    whole: Texts = ((split, corpus.text(split)) for split in SPLITS)
+    return _open_or_build(about, whole, Counter(), tokenizer)
+
+
+@checked
+def recall(pairs: Positive = 4, lines: Positive = 300_000, seed: Seed = 0) -> Corpus:
+    """Return a made-up text in which each line names letters with digits, then asks for them.
+
+    A line is `pairs` letters, each with a digit, then the same pairs in another order: a digit in
+    its second half can be known by who looks back (associative recall, arXiv 2312.04927).
+    """
+    if pairs > 26:
+        raise ValueError(f"pairs must be at most 26, the letters there are, got {pairs}")
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+
+    def line() -> str:
+        keys = rng.choice(letters, pairs, replace=False)
+        told = np.char.add(keys, rng.integers(10, size=pairs).astype(str))
+        return "".join(told) + "?" + "".join(rng.permutation(told))
+
+    about = {"name": "recall", "pairs": int(pairs), "lines": int(lines), "seed": int(seed)}
+    texts: Texts = (("valid" if n % 10 == 0 else "train", line()) for n in range(lines))
+    return _open_or_build(about, texts, Counter())
 
 
 @checked
@@ -170,14 +282,19 @@ def _own_files(root: Path, suffix: str, skipped: Counter[str]) -> list[Path]:
 
 def _installed_files() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise ImportError(f"the corpus needs {PACKAGES[package]}: pip install it")
-        root = Path(spec.submodule_search_locations[0])
+        root = _root_of(package)
         for file in sorted(root.rglob("*.py"), key=lambda file: file.as_posix()):
             name = f"{package}/{file.relative_to(root).as_posix()}"
             if not GENERATED.search(name):
                 yield file, name
+
+
+def _root_of(package: str) -> Path:
+    """Return the folder of an installed package; raises ImportError where there is none."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"the corpus needs {PACKAGES.get(package, package)}: pip install it")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _readable(
@@ -209,14 +326,18 @@ def _cleaned(text: str, skipped: Counter[str]) -> str:
     return text
 
 
-def _distinct(texts: Iterator[tuple[str, str]], skipped: Counter[str]) -> Iterator[tuple[str, str]]:
+def _distinct(
+    texts: Iterator[tuple[str, str]],
+    skipped: Counter[str],
+    keywords: re.Pattern[str] | None = KEYWORDS,
+) -> Iterator[tuple[str, str]]:
     """Leave out what the paper's filter leaves out, tables of numbers, and near-duplicates.
 
     A near-duplicate has four fifths of its distinct longer lines in one file kept before.
     """
     holders: dict[int, list[int]] = {}  # a line's hash: the files kept that have it
     for name, text in texts:
-        if not KEYWORDS.search(text):
+        if keywords is not None and not keywords.search(text):
             skipped["no keyword"] += 1
             continue
         if sum(map(text.count, "0123456789")) > 0.2 * len(text):
@@ -323,7 +444,15 @@ def _rows(source: Path | str, part: str, count: int, only: bool) -> Iterator[dic
         ) from error
 
 
-def _open_or_build(about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> Corpus:
+def _open_or_build(
+    about: dict[str, Any],
+    texts: Texts,
+    skipped: Counter[str],
+    tokenizer: CharTokenizer | None = None,
+) -> Corpus:
+    """Open a corpus, or build it; in a vocabulary of its own, unless a tokenizer is given."""
+    if tokenizer is not None:
+        about = about | {"vocabulary of": tokenizer.fingerprint}
     about = {"format": FORMAT, **about}
     key = hashes.of_json(about)[:16]
     folder = home() / "data" / "corpora" / f"{about['name']}-{key}"
@@ -334,7 +463,7 @@ def _open_or_build(about: dict[str, Any], texts: Texts, skipped: Counter[str]) -
             with FileLock(f"{folder}.lock"):
                 corpus = _load(folder)  # another process may have built it meanwhile
                 if corpus is None:
-                    _build(folder, about, texts, skipped)
+                    _build(folder, about, texts, skipped, tokenizer)
                     corpus = _load(folder)
     if corpus is None:
         raise OSError(f"{folder} cannot be read after it was written: check the disk")
@@ -345,7 +474,7 @@ def _load(folder: Path) -> Corpus | None:
     """Return the corpus in a folder, or None where there is none that is whole."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        tokenizer = CharTokenizer.load(folder / "tokenizer.json")
+        tokenizer = PairTokenizer.load(folder / "tokenizer.json")  # of either kind
         train, valid = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in SPLITS)
         sums = {name: hashes.of_file(folder / f"{name}.npy") for name in SPLITS}
         whole = manifest.pop("check") == hashes.of_json(manifest) and sums == manifest["sha256"]
@@ -356,20 +485,32 @@ def _load(folder: Path) -> Corpus | None:
     return Corpus(folder, tokenizer, train, valid, manifest)
 
 
-def _build(folder: Path, about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> None:
+def _build(
+    folder: Path,
+    about: dict[str, Any],
+    texts: Texts,
+    skipped: Counter[str],
+    tokenizer: CharTokenizer | None,
+) -> None:
     """Build a corpus in place of what is in the folder, whole or not at all."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
     part.mkdir()
     try:
-        _write(part, about, texts, skipped)
+        _write(part, about, texts, skipped, tokenizer)
         shutil.rmtree(folder, ignore_errors=True)  # damaged
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(folder: Path, about: dict[str, Any], texts: Texts, skipped: Counter[str]) -> None:
+def _write(
+    folder: Path,
+    about: dict[str, Any],
+    texts: Texts,
+    skipped: Counter[str],
+    tokenizer: CharTokenizer | None,
+) -> None:
     parts: dict[Split, list[str]] = {"train": [], "valid": []}
     # A bar only where it is worth one: a notebook shows the same whether it builds or opens.
     for split, text in tqdm(
@@ -380,7 +521,8 @@ def _write(folder: Path, about: dict[str, Any], texts: Texts, skipped: Counter[s
     for split, text in joined.items():
         if not text:
             raise ValueError(f"the {split} text would be empty: give more or longer files")
-    tokenizer = CharTokenizer.from_text(joined.values(), min_count=about["min_count"])
+    if tokenizer is None:
+        tokenizer = CharTokenizer.from_text(joined.values(), min_count=about.get("min_count", 1))
     tokenizer.save(folder / "tokenizer.json")
     for split, text in joined.items():
         np.save(folder / f"{split}.npy", tokenizer.encode_array(text), allow_pickle=False)

@@ -6,17 +6,18 @@ Letters: T time (positions), d width, h heads, V vocabulary, N rows (positions o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
+import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from compgpt_lib.introspection import Trace, trace
+from compgpt_lib.introspection import Trace, part_names, trace
 from compgpt_lib.layers import ConvCompression, LinearCompression
-from compgpt_lib.models import Decoder, ParallelGPT
-from compgpt_lib.support.checks import Real, Shape, checked
+from compgpt_lib.models import Branch, Decoder, ParallelGPT
+from compgpt_lib.support.checks import Positive, Real, Shape, checked
 
 CLASSES = ("letter", "digit", "bracket", "quote", "sign", "space", "indent", "newline")
 PATTERNS = (
@@ -114,6 +115,40 @@ def head_patterns(record: Trace) -> pd.DataFrame:
     return pd.DataFrame(shares, index=index)
 
 
+@checked
+def induction_scores(model: Decoder, repeats: Positive = 16, length: Positive = 24) -> pd.DataFrame:
+    """Return where each head looks from the letters of a random string that it reads once more.
+
+    Each of `repeats` strings has `length` different letters and then the same again. The columns
+    are shares of attention, means over the second halves: to the letter before, to the same letter
+    in the first half, and to the letter after that one, where an induction head looks (arXiv
+    2209.11895). The last row is even attention: what a score must be compared with. Raises
+    ValueError for a string that does not fit the alphabet or the model's context.
+    """
+    tokens = model.vocabulary().tokens
+    letters = [tokens.index(c) for c in "abcdefghijklmnopqrstuvwxyz" if c in tokens]
+    most = min(len(letters), model.config.context_length // 2)
+    if length > most:
+        raise ValueError(f"length must be at most {most} for this model, got {length}")
+    rng, names = np.random.default_rng(0), part_names(model)
+    offsets = {"letter before": 1, "earlier copy": length, "after earlier copy": length - 1}
+    even = torch.ones(2 * length, 2 * length, device="cpu").tril()
+    sums: dict[str, Tensor] = {}
+    for _ in range(repeats):
+        once = torch.from_numpy(rng.permutation(letters)[:length])
+        attention = trace(model, torch.cat((once, once))).attention
+        maps = {
+            names[f"{block}.heads.{head}"]: weights
+            for block, heads in attention.items()
+            for head, weights in enumerate(heads)
+        }
+        for name, weights in (maps | {"even attention": even / even.sum(-1, keepdim=True)}).items():
+            shares = [weights.diagonal(-offset)[-length:].mean() for offset in offsets.values()]
+            sums[name] = sums.get(name, 0) + torch.stack(shares) / repeats
+    table = {name: shares.tolist() for name, shares in sums.items()}
+    return pd.DataFrame.from_dict(table, orient="index", columns=[*offsets]).rename_axis("head")
+
+
 def _text_of(record: Trace) -> str:
     """Return the text that was traced; raises ValueError where only its ids are known."""
     if len(record.text) != len(record.ids):
@@ -138,8 +173,12 @@ def contributions(model: Pair, record: Trace) -> dict[str, Tensor]:
     """Return what each branch of p-gpt adds to the logits before it is weighted, (T, V) each.
 
     The head is linear, so exactly: logits = w * first + (1 - w) * second + head.bias. Raises
-    TypeError for another model.
+    TypeError for another model, as for one with a weight for each character.
     """
+    if type(model).mix is not ParallelGPT.mix:
+        raise TypeError(
+            f"model must mix its branches by one weight each, but {model.name} does not"
+        )
     head = model.head.weight.detach().float().cpu()
     parts = {}
     for branch, blocks in model.branches.items():
@@ -175,7 +214,9 @@ def branch_table(model: Pair, record: Trace) -> pd.DataFrame:
     `first decided` is the share of characters for which the first branch pushed harder.
     """
     push, parts = pushes(model, record), contributions(model, record)
-    weights, text = _weights(model), _text_of(record)
+    alone = {name: model.only(cast(Branch, name)) for name in model.branches}
+    weights = {name: _weights(branch)[name] for name, branch in alone.items()}
+    text = _text_of(record)
     bias = model.head.bias.detach().float().cpu()
     table = pd.DataFrame(
         {

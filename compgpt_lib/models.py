@@ -7,8 +7,7 @@ Letters: B batch, T time, d width, h heads, L blocks, V vocabulary.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +77,17 @@ class Decoder(nn.Module):
         """Return the loss of `forward` alone: quicker, since no logits are kept."""
         checks.require_kind("targets", targets, Tensor, "a torch tensor (B, T)")
         return quick_loss(self, ids, targets, Decoder.forward)
+
+    def training_loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return what a training step makes smaller: the loss, unless a model says otherwise."""
+        return self.loss(ids, targets)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the parameters as groups for the optimizer.
+
+        A group's `scale`, if it has one, multiplies its learning rate.
+        """
+        return [{"params": list(self.parameters())}]
 
     def ids_of(self, text: str | Tensor, name: str = "text") -> Tensor:
         """Return the ids (T,) of a text, on the model's device; of ids, themselves.
@@ -185,14 +195,19 @@ class ParallelGPT(Decoder):
 
     def decode(self, x: Tensor, cache: Cache | None) -> Tensor:
         """Run each branch on its half and mix: (B, T, 2d) -> (B, T, d)."""
-        first, second = x.chunk(2, dim=-1)  # (B, T, d) each
-        outputs = {"first": first, "second": second}
+        halves = dict(zip(("first", "second"), x.chunk(2, dim=-1), strict=True))  # (B, T, d) each
+        outputs = {}
         for name, blocks in self.branches.items():
+            outputs[name] = halves[name]
             for block in cast(nn.ModuleList, blocks):
                 outputs[name] = block(outputs[name], cache)  # (B, T, d)
+        return self.mix(outputs)
+
+    def mix(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Return the weighted sum of what the branches say, (B, T, d) each: (B, T, d)."""
         weight = self.branch_weights()
-        mixed = [weight[name] * outputs[name] for name in self.branches]
-        return sum(mixed[1:], start=mixed[0])  # (B, T, d)
+        mixed = [weight[name] * output for name, output in outputs.items()]
+        return sum(mixed[1:], start=mixed[0])
 
     def for_generation(self) -> Self:
         """Return a copy that is quick at one character at a time: its branches run side by side."""
@@ -226,7 +241,7 @@ class LinearlyCompressedGPT(Decoder):
     name = "lc-gpt"
 
     def __init__(self, config: ModelConfig) -> None:
-        widths = config.stage_widths(self.name)
+        widths = self.widths(config)
         super().__init__(config, widths[0], widths[-1])
         self.stages = nn.ModuleList(
             nn.ModuleList(
@@ -238,6 +253,10 @@ class LinearlyCompressedGPT(Decoder):
             )
             for width, narrower in zip(widths, widths[1:], strict=False)
         )
+
+    def widths(self, config: ModelConfig) -> tuple[int, ...]:
+        """Return the width of each stage, and what the last one is compressed to."""
+        return config.stage_widths(self.name)
 
     def compression(self, width: int, narrower: int) -> nn.Module:
         """Return the layer that takes (B, T, width) to (B, T, narrower)."""
@@ -261,26 +280,31 @@ class ConvCompressedGPT(LinearlyCompressedGPT):
         return ConvCompression(width, narrower, self.config.kernel_size)
 
 
-MODELS: dict[str, Callable[[ModelConfig], Decoder]] = {
+MODELS: dict[str, type[Decoder]] = {
     model.name: model for model in (GPT, ParallelGPT, LinearlyCompressedGPT, ConvCompressedGPT)
 }
 
 
+Kind = Annotated[str | type[Decoder], "the name of a model, or a class over Decoder"]
+
+
 @checked
 def build(
-    name: str, config: ModelConfig, seed: Seed = 0, tokenizer: CharTokenizer | None = None
+    model: Kind, config: ModelConfig, seed: Seed = 0, tokenizer: CharTokenizer | None = None
 ) -> Decoder:
-    """Return a new model ("gpt", "p-gpt", "lc-gpt" or "cc-gpt") with PyTorch's default init.
+    """Return a new model ("gpt", "p-gpt", "lc-gpt", "cc-gpt", or a class) with PyTorch's init.
 
     The same seed gives the same weights; torch's global random state is left as it was. Raises
     ValueError for another name, a config that the model cannot have, or a tokenizer of another V.
     """
-    checks.require_one_of("name of the model", name, MODELS)
+    if isinstance(model, str):
+        checks.require_one_of("name of the model", model, MODELS)
+        model = MODELS[model]
     # Weights that were made in inference mode could never be trained.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = MODELS[name](config)
+        new = model(config)  # type: ignore[call-arg]  # each over Decoder takes its config alone
     if tokenizer is not None:
         require_size(config, tokenizer)
-        model.tokenizer = tokenizer
-    return model
+        new.tokenizer = tokenizer
+    return new

@@ -61,7 +61,7 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        return self.model.loss(ids, targets)
+        return self.model.training_loss(ids, targets)
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -155,7 +155,7 @@ class _Loop:
         model.tokenizer = corpus.tokenizer
         model.to(self.accelerator.device).train()
         optimizer = torch.optim.AdamW(
-            model.parameters(),
+            model.groups(),
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=self.accelerator.device.type in ("cpu", "cuda"),
@@ -224,7 +224,7 @@ class _Loop:
         seed = np.random.SeedSequence((config.seed, now.step, self.accelerator.process_index))
         torch.manual_seed(int(seed.generate_state(1)[0]))  # dropout
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(now.step, config)
+            group["lr"] = learning_rate(now.step, config) * group.get("scale", 1.0)
         total = torch.zeros_like(self.running)
         for part in range(config.accumulation):
             batch = self.corpus.batch(

@@ -11,12 +11,12 @@ import torch
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.models import LONE_BRANCH, MODELS, Branch, Decoder, ParallelGPT, build
+from compgpt_lib.pairs import PairTokenizer
 from compgpt_lib.support import checks, hashes
 from compgpt_lib.support.checks import checked
 from compgpt_lib.support.files import AnyPath
 from compgpt_lib.support.identity import code_of
 from compgpt_lib.support.tensors import read_safetensors, tied, write_safetensors
-from compgpt_lib.tokenizer import CharTokenizer
 
 OPTIMIZER = "optimizer."  # in a checkpoint, what begins so belongs to the optimizer
 MANIFEST = "manifest.json"
@@ -118,7 +118,7 @@ def load(path: AnyPath, into: Decoder | None = None) -> Decoder:
         whose = "it says" if into is None else "the model that is to be filled"
         raise ValueError(f"{path} holds other weights than {whose}: {first}") from error
     if "tokenizer" in about:
-        model.tokenizer = CharTokenizer.from_json(about["tokenizer"])
+        model.tokenizer = PairTokenizer.from_json(about["tokenizer"])  # of either kind
     return model.eval()
 
 

@@ -87,7 +87,7 @@ def test_the_projects_own_book_has_no_fault(tmp_path):
     problems = book.build(ROOT, tmp_path)
     assert problems == []
     pages = sorted(path.name for path in tmp_path.glob("*.html"))
-    assert len([name for name in pages if name[:2].isdigit()]) == 9
+    assert len([name for name in pages if name[:2].isdigit()]) == 13
     assert {"index.html", "glossary.html", "elsewhere.html", "benchmarks.html"} <= set(pages)
     assert not {"instructors.html", "assignments.html"} & set(pages)
     text = "".join(path.read_text() for path in tmp_path.glob("*.html"))

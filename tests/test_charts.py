@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from conftest import NAMES, some_ids, tiny_model
 
-from compgpt_lib import charts
+from compgpt_lib import charts, evaluation
 from compgpt_lib.charts import PLOTLY
 from compgpt_lib.introspection import trace
 
@@ -199,3 +199,45 @@ def test_what_is_kept_of_a_chart_is_small_and_has_words(monkeypatch):
     assert "<script" in data["text/html"] and len(data["text/html"]) < 50_000
     with pytest.raises(ValueError, match="alt must say what the figure shows"):
         charts.Chart(charts.loss_curves({}).figure, " ")
+
+
+def compared():
+    losses = pd.DataFrame(
+        {"gpt": [1.3, 1.31, 1.33], "lc-gpt": [1.4, 1.42, 1.41], "<b>lc-gpt, x": [1.2, 1.4, 1.3]}
+    )
+    return evaluation.compare(losses, "gpt")
+
+
+def test_intervals_show_each_difference_and_never_the_baseline():
+    table = compared()
+    figure = charts.intervals(table, "difference from gpt (nats)", limit=0.02).figure
+    (points,) = figure.data
+    assert list(points.y) == ["lc-gpt", "&lt;b&gt;lc-gpt, x"]  # the lowest difference on top
+    assert points.x[0] == pytest.approx(table.difference["lc-gpt"], abs=1e-4)
+    reach = points.x[0] + points.error_x.array[0], points.x[0] - points.error_x.arrayminus[0]
+    assert reach == pytest.approx((table.high["lc-gpt"], table.low["lc-gpt"]), abs=1e-3)
+    assert [shape.x0 for shape in figure.layout.shapes] == [0, 0.02]
+    assert points.customdata[0][1] == "higher"
+    assert points.marker.color[0] == charts.style("lc-gpt")[0]
+    with pytest.raises(ValueError, match="must have the columns difference, high, low, .*verdict"):
+        charts.intervals(pd.DataFrame({"loss": [1.0]}), "x")
+
+
+def test_a_failed_training_has_a_point_without_an_interval():
+    losses = pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, float("inf")]})
+    (points,) = charts.intervals(evaluation.compare(losses, "a"), "x").figure.data
+    assert list(points.error_x.array) == [0] and points.customdata[0][1] == "a training failed"
+
+
+def test_lines_reach_from_low_to_high():
+    table = pd.DataFrame({"gpt": [1.0, 2.0], "own": [3.0, 4.0]}, index=[10, 100])
+    figure = charts.lines(table, "size", "loss (nats)", table - 0.1, table + 0.2, log=True).figure
+    one, _ = figure.data
+    assert list(one.x) == [10, 100] and list(one.y) == [1, 2]
+    assert list(one.error_y.array) == pytest.approx([0.2, 0.2])
+    assert list(one.error_y.arrayminus) == pytest.approx([0.1, 0.1])
+    assert figure.layout.xaxis.type == "log"
+    plain = charts.lines(table.rename(index=str), "size", "loss (nats)").figure
+    assert plain.layout.xaxis.type != "log" and not plain.data[0].error_y.visible
+    with pytest.raises(ValueError, match="low must have the rows and columns"):
+        charts.lines(table, "size", "loss", table.iloc[:1], table)

@@ -455,3 +455,62 @@ def test_a_file_system_that_cannot_lock_is_named(tmp_path, monkeypatch, code):
     (tmp_path / "a.py").write_text("import pandas\n" * 30)
     with pytest.raises(OSError, match="cannot lock files.*COMPGPT_HOME"):
         corpora.from_files(tmp_path / "a.py")
+
+
+PROSE = '''
+def f():
+    """Return the mean of the values that were measured, one number for each of the columns.
+
+    Values that are missing are left out, as they are in other functions of this module. The
+    columns are named by the first row, and their order is kept.
+
+    >>> f()
+    1.0
+    2.0
+
+    See also the function below, which returns the median of the same values instead.
+    """
+    return 1
+'''
+
+
+def test_other_texts_are_in_the_vocabulary_of_the_code(packages, tmp_path, monkeypatch):
+    code, root = corpora.open_corpus("installed"), tmp_path / "other"
+    monkeypatch.setattr(corpora, "installed", lambda: code)
+    monkeypatch.setattr(corpora, "_root_of", lambda package: root / package)
+    prose = PROSE.replace("mean", "größte")
+    for name in ("numpy", "scipy", "sympy", "networkx", "torch"):
+        for n in range(12):
+            text = prose.replace("values", f"values{n} {name}" * (n + 1))
+            write(root, {f"{name}/a{n}.py": text})
+        write(root, {f"{name}/tests/b.py": prose, f"{name}/c.py": "x = ("})
+    for n in range(30):
+        write(root, {f"torch/include/c10/{n}.h": f"int f{n}(int x);\n" * (n + 5)})
+    write(root, {"torch/include/ATen/ops/g.h": "int generated();\n"})
+    english, cpp = corpora.open_corpus("prose"), corpora.open_corpus("headers")
+    assert english.tokenizer == cpp.tokenizer == code.tokenizer
+    text = english.text("train") + english.text("valid")
+    assert code.tokenizer.unknown in text and ">>>" not in text and "1.0" not in text
+    assert "def f" not in text and english.manifest["skipped"]["test or generated"] == 5
+    assert "generated" not in cpp.text("train") + cpp.text("valid")
+    assert (corpora.prose().train == english.train).all()
+
+
+def test_pairs_of_the_installed_text_by_name(packages):
+    pairs = corpora.open_corpus("pairs 45")
+    assert len(pairs.tokenizer) == 45
+    assert pairs.text("valid") == corpora.installed().text("valid")
+
+
+def test_recall_asks_for_what_it_told():
+    corpus = corpora.recall(pairs=4, lines=100)
+    lines = (corpus.text("train") + "\n" + corpus.text("valid")).split("\n")
+    assert len(lines) == 100 == len(set(lines))
+    for line in lines:
+        told, asked = line.split("?")
+        assert sorted(told[::2]) == sorted(asked[::2]) and len(set(told[::2])) == 4
+        halves = [{half[n : n + 2] for n in range(0, 8, 2)} for half in (told, asked)]
+        assert halves[0] == halves[1]
+    assert any(line.split("?")[0] != line.split("?")[1] for line in lines)
+    with pytest.raises(ValueError, match="pairs must be at most 26"):
+        corpora.recall(pairs=27)

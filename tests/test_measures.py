@@ -222,3 +222,30 @@ def test_measures_of_every_model_are_of_the_whole_trace(name):
     scores = measures.head_patterns(record)
     assert len(scores) == 4 * 2 + 1
     assert ((scores >= 0) & (scores <= 1.0001)).all(axis=None)
+
+
+def test_induction_scores_know_the_three_places_a_head_may_look_at(monkeypatch):
+    length, offsets = 5, (1, 5, 4, 0)
+
+    def looking_back(model, ids):
+        assert_close(ids[:length], ids[length:])
+        assert len(set(ids.tolist())) == length
+        maps = torch.stack([torch.eye(2 * length).roll(-offset, 1) for offset in offsets])
+        return Trace(ids, torch.empty(0), attention={"blocks.0": maps[:2], "blocks.1": maps[2:]})
+
+    monkeypatch.setattr(measures, "trace", looking_back)
+    scores = measures.induction_scores(tiny_model("gpt"), repeats=3, length=length)
+    heads = [f"block {block}, head {head}" for block in (1, 2) for head in (1, 2)]
+    assert list(scores.index) == [*heads, "even attention"]
+    assert scores.iloc[:4].to_numpy().tolist() == torch.eye(4)[:, :3].tolist()
+    chance = sum(1 / (place + 1) for place in range(length, 2 * length)) / length
+    assert scores.loc["even attention"].tolist() == pytest.approx([chance] * 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_induction_scores_of_every_model_are_shares(name):
+    scores = measures.induction_scores(tiny_model(name), repeats=2, length=8)
+    assert len(scores) == 4 * 2 + 1
+    assert ((scores > 0) & (scores < 1)).all(axis=None)
+    with pytest.raises(ValueError, match="length must be at most 8 for this model, got 9"):
+        measures.induction_scores(tiny_model(name), length=9)

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import os
@@ -12,27 +13,22 @@ from dataclasses import replace
 import pandas as pd
 import psutil
 import pytest
+import torch
+import torch.nn.functional as F
 from conftest import LIBRARY
 from typer.testing import CliRunner
 
-from compgpt_lib import study
+from compgpt_lib import plans, study, weights
 from compgpt_lib.__main__ import app
 from compgpt_lib.config import ModelConfig, TrainConfig
 from compgpt_lib.corpora import open_corpus
 from compgpt_lib.counting import count_table
 from compgpt_lib.models import build
+from compgpt_lib.plans import best_rates, by_seed, finals, load_study
 from compgpt_lib.runs import run_folder
-from compgpt_lib.study import (
-    Counted,
-    Healed,
-    Trial,
-    again,
-    best_rates,
-    finals,
-    load_study,
-    run_study,
-)
+from compgpt_lib.study import again, run_study
 from compgpt_lib.training import mean_loss, train
+from compgpt_lib.trials import COLUMNS, Counted, Ensembled, Examined, Healed, Trial, Tuned
 
 CHAPTERS = LIBRARY.parent / "notebooks"
 SHAPE = ModelConfig.preset("smoke", d_model=16, context_length=16)
@@ -153,6 +149,63 @@ def test_a_block_left_out_and_healed(home):
     assert healed.key != replace(healed, without=1).key != replace(healed, without=None).key
 
 
+def test_a_variant_is_trained_like_any_model_and_looked_at(home):
+    labels = ("p-gpt, own losses", "lc-gpt, shortcut")
+    looks = ("place", "branch")
+    trials = [
+        Examined(label, label, SHAPE, RECIPE, str(LIBRARY), looks if label[0] == "p" else looks[:1])
+        for label in labels
+    ]
+    rows = run_study("variants", trials, jobs=1)
+    parts = {label: set(group.part) for label, group in rows.groupby("label")}
+    assert {"whole", "after 2 to 3", "first", "the better, each character"} <= parts[labels[0]]
+    assert "first" not in parts[labels[1]] and "after 8 to 15" in parts[labels[1]]
+    assert set(by_seed(rows).columns) == set(labels)
+    assert (by_seed(rows, "after 8 to 15") < 10).all(axis=None)
+    assert trials[0].key != replace(trials[0], instruments=()).key
+    alone = rows[rows.part == "first"].parameters.iloc[0]
+    assert alone < rows[(rows.part == "whole") & (rows.label == labels[0])].parameters.iloc[0]
+
+
+def test_an_ensemble_is_the_mean_of_two_trainings(home):
+    rows = Ensembled("two", "gpt", SHAPE, RECIPE, str(LIBRARY)).run().set_index("part")
+    corpus = open_corpus(LIBRARY)
+    windows = corpus.windows("valid", RECIPE.eval_windows, SHAPE.context_length)
+    logits, losses = [], []
+    for seed in (RECIPE.seed, RECIPE.seed + 100):
+        model = trial(seed=seed).new_model(corpus)
+        train(model, corpus, replace(RECIPE, seed=seed), progress=False)
+        logits.append(model.eval()(windows[0]).detach())
+        losses.append(mean_loss(model, corpus, "valid", RECIPE.eval_windows))
+    wanted = torch.stack(logits).softmax(-1).mean(0).log()
+    loss = F.nll_loss(wanted.flatten(0, 1), windows[1].flatten()).item()
+    assert rows.valid_loss["whole"] == pytest.approx(loss, abs=1e-3)
+    assert rows.valid_loss[["first", "second"]].tolist() == pytest.approx(losses, abs=1e-3)
+    assert rows.valid_loss["logits averaged"] != rows.valid_loss["whole"]
+    assert rows.parameters["whole"] == 2 * rows.parameters["first"]
+
+
+@pytest.mark.parametrize("way", ["whole", "head", "low-rank", "scratch"])
+def test_a_shipped_model_is_trained_on(home, monkeypatch, way):
+    if way == "low-rank":
+        pytest.importorskip("peft")
+    shipped = build("gpt", replace(SHAPE, vocab_size=len(open_corpus(LIBRARY).tokenizer)), seed=9)
+    monkeypatch.setattr(weights, "load_pretrained", lambda name: copy.deepcopy(shipped))
+    rows = Tuned("x", "gpt", SHAPE, RECIPE, str(LIBRARY), way).run()
+    whole = shipped.parameter_count()
+    learned = {
+        "whole": whole,
+        "scratch": whole,
+        "head": sum(p.numel() for p in shipped.head.parameters()),
+    }
+    assert list(rows.step) == [0, 3, 6]
+    assert set(rows.parameters) == {learned.get(way, rows.parameters.iloc[0])}
+    before = mean_loss(shipped, open_corpus(LIBRARY), "valid", RECIPE.eval_windows)
+    first = rows.valid_loss.iloc[0]
+    assert (first == pytest.approx(before, abs=1e-4)) == (way != "scratch")
+    assert rows.parameters.iloc[0] < whole or way in ("whole", "scratch")
+
+
 def test_counting_is_a_trial_with_one_row(home):
     counted = Counted("counting", "counting", SHAPE, RECIPE, str(LIBRARY), order=2)
     (row,) = run_study("counted", [counted], jobs=1).itertuples()
@@ -185,11 +238,11 @@ def test_the_best_rate_has_the_lowest_mean_and_never_fails():
 
 
 def test_shipped_studies_say_how_each_row_was_made():
-    folder = study._PLACES[0]
+    folder = plans._PLACES[0]
     for path in folder.glob("*.csv"):
         rows = load_study(path.stem)
         manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        assert set(manifest) == set(rows.trial) and list(rows.columns) == study.COLUMNS
+        assert set(manifest) == set(rows.trial) and list(rows.columns) == [*COLUMNS, "data"]
         for key, made in manifest.items():
             own = rows[rows.trial == key]
             assert set(own.label) == {made["label"]} and set(own.seed) == {made["train"]["seed"]}
@@ -200,14 +253,14 @@ def test_shipped_studies_say_how_each_row_was_made():
 def test_studies_that_chapters_read_are_whole():
     chapters = "".join(path.read_text(encoding="utf-8") for path in CHAPTERS.glob("[01]*.ipynb"))
     for name in set(re.findall(r"load_study\(\\?\"(\w+)", chapters)) - {"paper_size"}:
-        table = study.Table(name, study._PLACES[0])
-        missing = [trial.label for trial in table.missing(study.named(name))]
+        table = study.Table(name, plans._PLACES[0])
+        missing = [trial.label for trial in table.missing(plans.named(name))]
         assert not missing, f"make studies: {name} lacks {missing}"
 
 
 def test_one_row_again_beside_the_shipped_one(home, monkeypatch):
     trials = [trial(), trial(seed=1), trial(learning_rate=1e-3)]
-    monkeypatch.setitem(study.STUDIES, "short", lambda: trials)
+    monkeypatch.setitem(plans.STUDIES, "short", lambda: trials)
     shipped = run_study("short", trials, jobs=1)
     monkeypatch.setattr(study, "load_study", lambda name: shipped)
     table = again("short", "gpt", 0, learning_rate=RECIPE.learning_rate)
@@ -219,7 +272,7 @@ def test_one_row_again_beside_the_shipped_one(home, monkeypatch):
 
 def test_what_is_not_there_is_named():
     with pytest.raises(
-        ValueError, match="must be one of rates, comparison, healing, paper_size, got 'x'"
+        ValueError, match="must be one of rates, comparison, healing, .*, sizes, got 'x'"
     ):
         run_study("x")
     with pytest.raises(FileNotFoundError, match="shipped study, .*paper_size.*, got 'x'"):
@@ -227,7 +280,7 @@ def test_what_is_not_there_is_named():
 
 
 def test_the_command_runs_a_study(home, monkeypatch, tmp_path):
-    monkeypatch.setitem(study.STUDIES, "short", lambda: [trial(), trial(seed=1)])
+    monkeypatch.setitem(plans.STUDIES, "short", lambda: [trial(), trial(seed=1)])
     done = CliRunner().invoke(app, ["study", "short", "--jobs", "1", "--folder", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "short.csv" in done.output and (tmp_path / "short.csv").is_file()
@@ -238,7 +291,8 @@ import signal
 import sys
 from dataclasses import replace
 from compgpt_lib.config import ModelConfig, TrainConfig
-from compgpt_lib.study import Trial, run_study
+from compgpt_lib.study import run_study
+from compgpt_lib.trials import Trial
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # as a kernel; nohup ignores it

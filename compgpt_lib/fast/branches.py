@@ -32,10 +32,7 @@ def side_by_side(quick: Any, branches: Any, in_turn: Callable[..., Tensor]) -> A
         x = torch.cat(x.chunk(len(branches), dim=-1))  # (n B, T, d)
         for block in blocks:
             x = block(x, cache)
-        weight = quick.branch_weights()
-        outputs = zip(branches, x.chunk(len(branches)), strict=True)  # (B, T, d) each
-        mixed = [weight[name] * output for name, output in outputs]
-        return sum(mixed[1:], start=mixed[0])  # (B, T, d)
+        return quick.mix(dict(zip(branches, x.chunk(len(branches)), strict=True)))  # (B, T, d)
 
     quick.decode = decode
     return quick

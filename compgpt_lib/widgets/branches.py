@@ -37,8 +37,12 @@ def explore_branches(model: Pair, text: str) -> View:
     Per character: each branch's part of the logit (exact, the head is linear), who pushed harder,
     the loss with both and with one. The slider sets w, the buttons knock out branches, blocks and
     heads. These are counted from 1; a tooltip shows their names in code, as `part_names` has them.
-    Raises TypeError for another model, or for a p-gpt of which one branch is left.
+    Raises TypeError for another model, a p-gpt of which one branch is left, or one that mixes in
+    another way.
     """
+    published = (ParallelGPT.mix, ParallelGPT.branch_weights)
+    if (type(model).mix, type(model).branch_weights) != published:
+        raise TypeError(f"model must mix as the published p-gpt does, but {model.name} does not")
     if len(model.branches) < 2:
         raise TypeError(f"model must be a p-gpt with both branches, got {model.name}")
     return BranchView(model, text)

@@ -12,8 +12,8 @@ PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 each_chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
-def test_there_are_nine_chapters_in_order():
-    assert [path.name[:2] for path in PATHS] == [f"{number:02}" for number in range(9)]
+def test_there_are_thirteen_chapters_in_order():
+    assert [path.name[:2] for path in PATHS] == [f"{number:02}" for number in range(13)]
 
 
 def code(path: Path) -> list:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from compgpt_lib.teaching import exercises, lessons
+from compgpt_lib.teaching import exercise, exercises, lessons
 from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.tokenizer import CharTokenizer
 
@@ -39,7 +39,7 @@ def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
     outputs = []
-    monkeypatch.setattr(exercises, "display", outputs.append)
+    monkeypatch.setattr(exercise, "display", outputs.append)
     EXERCISES["mix"].show_solution()
     assert "<details>" in outputs[0].data and inspect.getsource(exercises.mix) in outputs[0].data
 
@@ -213,10 +213,10 @@ def test_no_answer_breaks_the_check(name, kind):
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
     outputs = []
-    monkeypatch.setattr(exercises, "display", outputs.append)
+    monkeypatch.setattr(exercise, "display", outputs.append)
     EXERCISES[name].show_solution()
     (code,) = re.findall(r"```python\n(.*?)```", outputs[0].data, re.DOTALL)
-    scope = dict(vars(exercises))
+    scope = dict(vars(inspect.getmodule(EXERCISES[name].solution)))
     exec(code, scope)
     assert EXERCISES[name].verdict(scope[EXERCISES[name].solution.__name__]) == (True, "Right.")
 
