@@ -38,6 +38,7 @@ STYLES = {
     "gpt, width 64": ("#BBBBBB", "solid"),
     "cc-gpt, kernel 3": ("#44CFA5", "solid"),
     "wide stream": ("#5D3A9B", "solid"),
+    "yours": ("#CC79A7", "solid"),
     "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
     "second branch": ("#E69F00", "solid"),
 }
