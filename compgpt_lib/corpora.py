@@ -463,7 +463,7 @@ def _open_or_build(
             with FileLock(f"{folder}.lock"):
                 corpus = _load(folder)  # another process may have built it meanwhile
                 if corpus is None:
-                    _build(folder, about, texts, skipped, tokenizer)
+                    _build(folder, lambda part: _write(part, about, texts, skipped, tokenizer))
                     corpus = _load(folder)
     if corpus is None:
         raise OSError(f"{folder} cannot be read after it was written: check the disk")
@@ -485,19 +485,13 @@ def _load(folder: Path) -> Corpus | None:
     return Corpus(folder, tokenizer, train, valid, manifest)
 
 
-def _build(
-    folder: Path,
-    about: dict[str, Any],
-    texts: Texts,
-    skipped: Counter[str],
-    tokenizer: CharTokenizer | None,
-) -> None:
+def _build(folder: Path, write: Callable[[Path], None]) -> None:
     """Build a corpus in place of what is in the folder, whole or not at all."""
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a build that was killed
     part.mkdir()
     try:
-        _write(part, about, texts, skipped, tokenizer)
+        write(part)
         shutil.rmtree(folder, ignore_errors=True)  # damaged
         part.rename(folder)
     finally:
