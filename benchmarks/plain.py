@@ -7,6 +7,7 @@ gives it. The names are those of our gpt, so that its weights load and a test ca
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,12 @@ class Block(nn.Module):
         self.attention = Attention(config)
         self.norm1 = nn.LayerNorm(d)
         self.feed_forward = nn.Sequential(
-            nn.Linear(d, 4 * d), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(4 * d, d)
+            OrderedDict(
+                up=nn.Linear(d, 4 * d),
+                gelu=nn.GELU(),
+                dropout=nn.Dropout(config.dropout),
+                down=nn.Linear(4 * d, d),
+            )
         )
         self.norm2 = nn.LayerNorm(d)
 

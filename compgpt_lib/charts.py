@@ -17,12 +17,14 @@ import plotly.graph_objects as go
 import plotly.io as pio
 from IPython.display import display
 from plotly.colors import sample_colorscale
+from torch import Tensor
 
+from compgpt_lib.figures import visible
 from compgpt_lib.introspection import Trace
 from compgpt_lib.measures import spectrum
 from compgpt_lib.plans import finals
 from compgpt_lib.support import checks
-from compgpt_lib.support.checks import Real, checked
+from compgpt_lib.support.checks import Real, Shape, checked
 
 PLOTLY = "application/vnd.plotly.v1+json"
 # Okabe and Ito's palette: told apart with any colour vision, and by dashes in grey print.
@@ -41,6 +43,7 @@ STYLES = {
     "yours": ("#CC79A7", "solid"),
     "first branch": ("#0072B2", "solid"),  # p-gpt's own blue, and its other half
     "second branch": ("#E69F00", "solid"),
+    "cut": ("#C0C0C0", "solid"),  # what a sampler leaves out
 }
 _SYMBOLS = (
     *("circle", "square", "hexagon", "x", "triangle-up", "diamond", "cross", "pentagon"),
@@ -212,12 +215,19 @@ def _way(values: pd.Series) -> str:
     return f"from {values.iloc[0]:.2f} to {values.iloc[-1]:.2f}"
 
 
-class _Live:
-    """A chart in a notebook that is renewed in place.
+def renew(place: Any, chart: Chart) -> None:
+    """Draw a chart in the place of another one, which `display(..., display_id=True)` returned.
 
     JupyterLab's renderer of plotly keeps the figure that it has, whatever it is given, so that an
     empty page of the same height goes before each new one; both are there before it draws.
     """
+    gap = f"<div style='height: {chart.figure.layout.height}px'></div>"
+    place.update({"text/html": gap}, raw=True)
+    place.update(chart)
+
+
+class _Live:
+    """A chart in a notebook that is renewed in place."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -231,13 +241,19 @@ class _Live:
         if self._handle is None:
             self._handle = display(chart, display_id=True)
         else:
-            gap = f"<div style='height: {chart.figure.layout.height}px'></div>"
-            self._handle.update({"text/html": gap}, raw=True)
-            self._handle.update(chart)
+            renew(self._handle, chart)
 
 
 class LivePlot(_Live):
-    """A plot in a notebook that grows while a model trains: pass it to `train` as `watch`."""
+    """A plot in a notebook that grows while a model trains: pass it to `train` as `watch`.
+
+    `counted` is the loss of a table of counts, a line across.
+    """
+
+    @checked
+    def __init__(self, counted: Annotated[float, Real(above=0)] | None = None) -> None:
+        super().__init__()
+        self.counted = counted
 
     def __call__(self, history: pd.DataFrame) -> None:
         """Draw the history so far."""
@@ -254,7 +270,7 @@ class LivePlot(_Live):
         chart = Chart(
             figure,
             f"Loss in nats per character against steps: training {_way(history.train_loss)}, "
-            f"validation {_way(history.valid_loss)}",
+            f"validation {_way(history.valid_loss)}{_add_counted(figure, self.counted)}",
         )
         self._show(chart, len(history))
 
@@ -332,19 +348,25 @@ def frontier(
     for number, trace in enumerate(figure.data):
         trace.update({name: values[number] for name, values in traces.items()})
     figure.update_layout(layout)
-    if counted is not None:
-        figure.add_hline(
-            y=counted,
-            line=dict(color=_COUNTED, dash="dot"),
-            annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
-            annotation_position="top left",
-        )
+    counts = _add_counted(figure, counted)
     if len(views) > 1:
         _switch(figure, views)
     told = ", ".join(f"{name} {table.loss[name]:.3f}" for name in table.index)
-    counts = "" if counted is None else f"; a table of counts has {counted:.3f}"
     against = next(iter(costs.values()))
     return Chart(figure, f"Loss in nats per character against {against}: {told}{counts}")
+
+
+def _add_counted(figure: go.Figure, counted: float | None) -> str:
+    """Draw the loss of a table of counts as a line across, if given; return it in words."""
+    if counted is None:
+        return ""
+    figure.add_hline(
+        y=counted,
+        line=dict(color=_COUNTED, dash="dot"),
+        annotation=dict(text=f"counted characters: {counted:.3f}", font_color="#6b5900"),
+        annotation_position="top left",
+    )
+    return f"; a table of counts has {counted:.3f}"
 
 
 def _places(every: pd.DataFrame, joined: pd.DataFrame, cost: str) -> dict[str, list[Any]]:
@@ -390,11 +412,17 @@ def _point(
 
 @checked
 def bars(
-    table: Table, lows: Table | None = None, highs: Table | None = None, y: str = NATS, x: str = ""
+    table: Table,
+    lows: Table | None = None,
+    highs: Table | None = None,
+    y: str = NATS,
+    x: str = "",
+    stacked: bool = False,
 ) -> Chart:
     """Draw a table as bars side by side, a group for each row, with intervals from low to high.
 
-    Raises ValueError unless the tables have the same rows and columns.
+    `stacked`, the bars of a row stand on one another. Raises ValueError unless the tables have the
+    same rows and columns.
     """
     for name, other in {"lows": lows, "highs": highs}.items():
         same = other is None or (
@@ -402,7 +430,7 @@ def bars(
         )
         if not same:
             raise ValueError(f"{name} must have the rows and columns of table, got others")
-    figure = _figure(x, y, barmode="group")
+    figure = _figure(x, y, barmode="stack" if stacked else "group")
     places, names = list(range(len(table))), [plain(name) for name in table.index]
     figure.update_xaxes(tickvals=places, ticktext=names)  # two rows may have one name
     for number, column in enumerate(table.columns):
@@ -414,7 +442,7 @@ def bars(
             x=places,
             y=table[column].round(4).tolist(),
             name=plain(column),
-            marker_color=style(str(column), number)[0],
+            marker_color=_COUNTED if column == "counting" else style(str(column), number)[0],
             error_y=dict(
                 type="data",
                 symmetric=False,
@@ -474,6 +502,36 @@ def heatmap(table: Table, x: str, y: str, scale: str = "", title: str = "") -> C
         for name, row in values.iterrows()
     )
     return Chart(figure, f"A map of {scale or 'numbers'}: {told}")
+
+
+@checked
+def attention_map(
+    weights: Annotated[Tensor, Shape("T", "T", floating=True)], text: str, title: str = ""
+) -> Chart:
+    """Draw where each character of a text looks, darker for more; a hover names both and says how.
+
+    A row is the character that looks, a column one that it looks at. Raises ValueError unless text
+    has a character for each row.
+    """
+    if len(text) != len(weights):
+        raise ValueError(f"text must have {len(weights)} characters, got {len(text)}")
+    signs, places = [visible(character) for character in text], list(range(len(text)))
+    names = [plain(f"{sign} at {place}") for place, sign in enumerate(signs)]
+    figure = _figure("looks at", "the character that looks", title, width=620, height=560)
+    figure.add_heatmap(
+        z=weights.detach().float().cpu().numpy().round(3).tolist(),
+        zmin=0,
+        zmax=1,
+        colorscale="Greys",
+        colorbar=dict(title=dict(text="share of its attention", side="right")),
+        customdata=[[[row, column] for column in names] for row in names],
+        hovertemplate="%{customdata[0]}<br>looks at %{customdata[1]}<br>%{z:.0%}<extra></extra>",
+    )
+    axis = dict(tickvals=places, ticktext=[plain(sign) for sign in signs], tickangle=0)
+    figure.update_xaxes(showgrid=False, **axis)
+    figure.update_yaxes(showgrid=False, autorange="reversed", **axis)
+    most = [f"{names[row]} most at {names[int(one.argmax())]}" for row, one in enumerate(weights)]
+    return Chart(figure, f"Where each character looks. {', '.join(most)}")
 
 
 @checked

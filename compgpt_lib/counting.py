@@ -64,19 +64,24 @@ class CountTable:
 
     def loss(self, ids: Tensor, targets: Tensor) -> float:
         """Return the mean loss in nats per character over windows (N, T); errors as for `fit`."""
-        self._check(ids, targets)
         return float(-np.log(self.probabilities(ids, targets)).mean())
 
     def probabilities(self, ids: Tensor, targets: Tensor) -> npt.NDArray[np.float64]:
         """Return the probability (N, T) that each character of `targets` was given."""
-        p = np.full(tuple(targets.shape), 1 / self.vocab_size)
+        return self.by_order(ids, targets)[-1]
+
+    def by_order(self, ids: Tensor, targets: Tensor) -> list[npt.NDArray[np.float64]]:
+        """Return them (N, T) for contexts of at most 0, 1, ... `order` characters."""
+        self._check(ids, targets)
+        p, each = np.full(tuple(targets.shape), 1 / self.vocab_size), []
         keys = self._keys(ids, targets)
         for (context, key), grams, contexts in zip(keys, self.grams, self.contexts, strict=True):
             often = _look_up(key, *grams)
             followed, kinds = (_look_up(context, contexts[0], column) for column in contexts[1:])
             known = (context >= 0) & (followed > 0)
             p = np.where(known, (often + kinds * p) / np.maximum(followed + kinds, 1), p)
-        return p
+            each.append(p)
+        return each
 
     def _check(self, ids: Tensor, targets: Tensor) -> None:
         require_kind("targets", targets, Tensor, "a torch tensor (N, T)")
@@ -89,7 +94,7 @@ class CountTable:
         for back in range(self.order + 1):
             keys.append((context, context * self.vocab_size + y))
             shifted = np.full_like(x, -1)  # the character `back` before the one just read
-            shifted[:, back:] = x[:, : x.shape[1] - back]
+            shifted[:, back:] = x[:, : max(0, x.shape[1] - back)]
             context = np.where(
                 (shifted < 0) | (context < 0), -1, shifted * self.vocab_size**back + context
             )

@@ -62,7 +62,9 @@ class Cache:
 class Embedding(nn.Module):
     """Token embedding (V x d) plus learned position embedding (T x d), then dropout."""
 
-    def __init__(self, vocab_size: int, context_length: int, d_model: int, dropout: float) -> None:
+    def __init__(
+        self, vocab_size: int, context_length: int, d_model: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocab_size, d_model)
         self.position = nn.Embedding(context_length, d_model)
@@ -80,7 +82,7 @@ class CausalAttention(nn.Module):
     softmax(q k^T / sqrt(d / h)) v, with one fused linear d -> 3d for q, k and v.
     """
 
-    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.qkv = nn.Linear(d_model, 3 * d_model)
@@ -110,16 +112,20 @@ class CausalAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(-2))  # (B, T, d)
 
 
-class FeedForward(nn.Sequential):
+class FeedForward(nn.Module):
     """Linear d -> 4d, exact GELU, dropout, linear 4d -> d: each position by itself."""
 
-    def __init__(self, d_model: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(d_model, 4 * d_model),
-            nn.GELU(),
-            Dropout(dropout),
-            nn.Linear(4 * d_model, d_model),
-        )
+    def __init__(self, d_model: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.up = nn.Linear(d_model, 4 * d_model)
+        self.gelu = nn.GELU()
+        self.dropout = Dropout(dropout)
+        self.down = nn.Linear(4 * d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform x (B, T, d); returns (B, T, d)."""
+        hidden = self.dropout(self.gelu(self.up(x)))  # (B, T, 4 d)
+        return self.down(hidden)  # (B, T, d)
 
 
 class DecoderBlock(nn.Module):
@@ -128,7 +134,7 @@ class DecoderBlock(nn.Module):
     a = LN1(x + attention(x)); out = LN2(a + feed_forward(a)). Source: arXiv 2404.14462.
     """
 
-    def __init__(self, d_model: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, d_model: int, n_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.attention = CausalAttention(d_model, n_heads, dropout)
         self.norm1 = nn.LayerNorm(d_model)

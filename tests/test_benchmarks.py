@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import plain
 import pytest
+import readability
 import torch
 from conftest import some_ids, tiny, tiny_model
 from stamps import between, markdown, write_between
@@ -59,6 +61,48 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path):
         assert path.read_text() == wrong
 
 
+READ = """\
+## A heading
+
+Some *plain* words, with `code()`, $x^2$ and a [link](glossary.ipynb#Loss):
+
+1. **One** item, 0.37 [-0.1, +0.3] nats
+2. another. At the end a number: 1,234.5.
+
+| a | table |
+| --- | --- |
+
+<details><summary>Answer</summary>
+
+    It is 12 %.
+    </details>
+"""
+
+
+def test_a_grade_is_that_of_the_sentences_alone():
+    assert readability.sentences(READ).splitlines() == [
+        "Some plain words, with it , it and a link.",
+        "One item, ten nats.",
+        "another. At the end a number: ten.",
+        "It is ten.",
+    ]
+    assert readability.sentences("# A heading\n\n```\ncode\n```\n") == ""
+
+
+def test_long_words_and_sentences_have_a_higher_grade():
+    notebook = nbformat.v4.new_notebook()
+    easy = "The cat sat on the mat. It was a fine day. " * 4
+    hard = (
+        "Notwithstanding considerable heterogeneity, investigations demonstrate improvements, " * 5
+    )
+    for text in (easy, hard, "Few words."):
+        notebook.cells.append(nbformat.v4.new_markdown_cell(text))
+    notebook.cells.insert(1, nbformat.v4.new_code_cell("1"))
+    table = readability.grades(notebook)
+    assert table.cell.tolist() == [0, 2, 3] and table.words.tolist() == [44, 30, 2]
+    assert table.grade[0] < 2 and table.grade[1] > 20 and pd.isna(table.grade[2])
+
+
 def stamped(path: Path, name: str) -> list[list[str]]:
     """The cells of the rows between two marks."""
     text = path.read_text()
@@ -96,6 +140,14 @@ def test_a_benchmark_runs_in_a_tiny_setting(script):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "p-gpt" in done.stdout and "gpt" in done.stdout
+
+
+def test_the_readability_of_every_chapter_is_told():
+    chapters = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    script = [sys.executable, str(BENCHMARKS / "readability.py")]
+    done = subprocess.run(script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(f"| {chapter.stem} | " in done.stdout for chapter in chapters)
 
 
 @pytest.mark.slow

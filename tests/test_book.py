@@ -83,6 +83,19 @@ def test_an_image_needs_a_text_alternative(root, tmp_path):
         assert len(problems) == wrong and ("a dot" in page) is not bool(wrong)
 
 
+def test_a_folded_source_stands_behind_its_title_and_the_output_stays_in_sight(root, tmp_path):
+    output = new_output("stream", text="what it says")
+    source = "# @title Check: a < b\nassert 1 < 2"
+    cells = [new_code_cell(source, outputs=[output]), new_code_cell("'in sight'")]
+    write(root, new_markdown_cell("## A part"), *cells)
+    problems, page = built(root, tmp_path)
+    assert problems == []
+    before, rest = page.split('<details class="source"><summary>Check: a &lt; b</summary>')
+    inside, after = rest.split("</details>")
+    assert "assert" in inside and "what it says" not in inside
+    assert "what it says" in after and "in sight" in after and "assert" not in before + after
+
+
 def test_the_projects_own_book_has_no_fault(tmp_path):
     problems = book.build(ROOT, tmp_path)
     assert problems == []

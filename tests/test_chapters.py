@@ -48,7 +48,7 @@ def invoke(*arguments: str):
 
 
 def test_run_says_what_happened_and_writes_one_page(notebooks, tmp_path):
-    notebooks("01_good.ipynb", "print('<script>', preset)")
+    notebooks("01_good.ipynb", "print('<script>', preset)", "# @title Check: one\nprint('two')")
     notebooks("02_bad.ipynb", "1 / 0", "print('never')")
     done = invoke("run", "--preset", "smoke")
     assert done.exit_code == 1
@@ -58,6 +58,7 @@ def test_run_says_what_happened_and_writes_one_page(notebooks, tmp_path):
     inner = html.unescape(page)
     assert not re.search(r'<(script|link|img)[^>]*(src|href)="http', inner)
     assert "<b>Title" not in page and "<script>" not in page and "smoke" in page
+    assert inner.count('<details class="source"><summary>Check: one</summary>') == 1
     assert (tmp_path / "runs" / "chapters" / "01_good.ipynb").exists()
     assert invoke("run", "--only", "01").exit_code == 0
     assert invoke("run", "--only", "09").exit_code == 2

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import NAMES, some_ids, tiny_model
 
 from compgpt_lib import charts, evaluation
@@ -83,6 +84,16 @@ def test_a_live_plot_is_shown_once_and_then_renewed_and_another_run_has_its_own(
     assert events == ["new", "gap", 2, "gap", 3, "new", "gap", 2]
 
 
+def test_a_live_plot_has_a_line_for_counting(monkeypatch):
+    shown = []
+    monkeypatch.setattr(charts, "display", lambda chart, display_id: shown.append(chart))
+    charts.LivePlot(counted=1.355)(history(3))
+    (line,) = shown[0].figure.layout.shapes
+    assert line.y0 == line.y1 == 1.355 and shown[0].alt.endswith("; a table of counts has 1.355")
+    charts.LivePlot()(history(3))
+    assert not shown[1].figure.layout.shapes
+
+
 def test_a_live_study_draws_a_point_for_each_trial(monkeypatch):
     charts_shown = []
     monkeypatch.setattr(charts, "display", lambda chart, display_id: charts_shown.append(chart))
@@ -141,6 +152,8 @@ def test_bars_reach_from_low_to_high():
     assert list(chart.figure.data[0].error_y.array) == [0.25, 0.25]
     assert list(chart.figure.data[0].error_y.arrayminus) == [0.5, 0.5]
     assert "two: a 2.00, b 4.00" in chart.alt
+    barmodes = [charts.bars(values, stacked=one).figure.layout.barmode for one in (False, True)]
+    assert barmodes == ["group", "stack"]
 
 
 def test_bars_need_no_intervals_and_keep_rows_of_one_name_apart():
@@ -165,6 +178,19 @@ def test_a_heatmap_is_its_table():
     (map_,) = chart.figure.data
     assert [list(row) for row in map_.z] == rows.to_numpy().tolist()
     assert list(map_.x) == ["next", "1 back"] and "b: next 0.45, 1 back 0.81" in chart.alt
+
+
+def test_an_attention_map_names_who_looks_at_whom():
+    weights = torch.tensor([[1.0, 0, 0], [0.25, 0.75, 0], [0.9, 0, 0.1]])
+    chart = charts.attention_map(weights, "a a")
+    (map_,) = chart.figure.data
+    assert np.allclose(map_.z, weights)
+    assert list(chart.figure.layout.xaxis.ticktext) == ["a", "␣", "a"]
+    assert (
+        list(map_.customdata[2][0]) == ["a at 2", "a at 0"] and "a at 2 most at a at 0" in chart.alt
+    )
+    with pytest.raises(ValueError, match="text must have 3 characters, got 2"):
+        charts.attention_map(weights, "ab")
 
 
 def test_an_icicle_adds_up():

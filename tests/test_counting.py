@@ -40,6 +40,25 @@ def test_probabilities_are_witten_and_bells(order):
         assert p == pytest.approx(wanted, abs=1e-12)
 
 
+def test_one_table_knows_all_shorter_contexts():
+    text = np.random.default_rng(2).integers(4, size=80).tolist()
+    read = pair([text[:30]])
+    each = CountTable(5, 3).fit(*pair([text])).by_order(*read)
+    for order in (1, 2, 3):
+        own = CountTable(5, order).fit(*pair([text])).probabilities(*read)
+        np.testing.assert_allclose(each[order], own)
+    counts = np.bincount(text[1:], minlength=5)
+    alone = (counts + (counts > 0).sum() / 5) / (counts.sum() + (counts > 0).sum())
+    np.testing.assert_allclose(each[0][0], alone[read[1][0]])
+
+
+def test_a_window_may_be_shorter_than_the_context():
+    text = [0, 1, 2, 0, 1, 2, 0, 1]
+    long, short = (CountTable(3, order).fit(*pair([text])) for order in (6, 2))
+    read = pair([[0, 1, 2]])
+    np.testing.assert_allclose(long.probabilities(*read), short.probabilities(*read))
+
+
 def test_probabilities_sum_to_one():
     rng = np.random.default_rng(1)
     table = CountTable(6, 3).fit(*pair(rng.integers(5, size=(4, 30)).tolist()))

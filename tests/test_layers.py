@@ -51,11 +51,10 @@ def norm_by_hand(norm: torch.nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
 
 
 def feed_forward_by_hand(layer: FeedForward, x: torch.Tensor) -> torch.Tensor:
-    up, _, _, down = layer
-    hidden = x @ up.weight.T + up.bias
+    hidden = x @ layer.up.weight.T + layer.up.bias
     assert hidden.shape[-1] == 4 * D
     exact = 0.5 * hidden * (1 + torch.erf(hidden / math.sqrt(2)))
-    return exact @ down.weight.T + down.bias
+    return exact @ layer.down.weight.T + layer.down.bias
 
 
 def test_attention_is_its_equation():
@@ -213,7 +212,10 @@ def test_the_embedding_adds_token_and_position():
 
 def test_dropout_acts_on_weights_that_sum_to_1_and_on_the_hidden_layer():
     block, dropouts = shaken(DecoderBlock(D, H, 0.5)), {}
-    for name, layer in (("attention", block.attention.dropout), ("hidden", block.feed_forward[2])):
+    for name, layer in (
+        ("attention", block.attention.dropout),
+        ("hidden", block.feed_forward.dropout),
+    ):
         layer.register_forward_hook(
             lambda _, inputs, output, name=name: dropouts.update({name: (inputs[0], output)})
         )

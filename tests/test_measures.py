@@ -9,7 +9,10 @@ from conftest import NAMES, some_ids, tiny_model
 from torch.testing import assert_close
 
 from compgpt_lib import measures
+from compgpt_lib.config import ModelConfig
 from compgpt_lib.introspection import Trace, trace
+from compgpt_lib.models import build
+from compgpt_lib.weights import load_pretrained
 
 CODE = "a = f(b[0],\n    c)\n"
 
@@ -56,11 +59,27 @@ def test_what_a_head_of_each_kind_looks_at():
     assert where["open bracket"][CODE.index("c") + 2] == []
 
 
+def test_induction_looks_after_the_last_place_of_the_same_three_characters():
+    def where(text):
+        target = measures.pattern_targets(text)["induction"]
+        assert not target.triu().any() and target.sum(-1).max() <= 1
+        return {t: int(row.nonzero()[0]) for t, row in enumerate(target) if row.any()}
+
+    assert where("abcXabcYabc") == {6: 3, 10: 7}  # the last time, and what came then
+    assert where("abcabc") == {5: 3}  # it may begin where the earlier place ends, and not before
+    assert where("ababa") == {} and where("ab") == {}
+    assert where("      x      y") == {}  # an indent is alike everywhere
+    assert where("  x  x") == {5: 3}
+
+
 @pytest.mark.parametrize("name", measures.PATTERNS)
-def test_a_head_made_for_a_pattern_scores_1_on_it(name):
-    targets = measures.pattern_targets(CODE)[name]
+def test_a_head_made_for_a_pattern_scores_1_and_is_named_after_it(name):
+    text = CODE + CODE.replace("(", "{").replace(")", "}")
+    targets = measures.pattern_targets(text)[name]
     places = [int(row.nonzero()[0]) if row.any() else 0 for row in targets]
-    scores = measures.head_patterns(looking(CODE, places))
+    record = looking(text, places)
+    scores = measures.head_patterns(record)
+    assert measures.head_names(record).to_dict() == {("blocks.0", 0): name}
     assert scores.loc[("blocks.0", 0), name] == pytest.approx(1)
     has_target = targets.any(-1)
     even = [int(row.sum()) / (t + 1) for t, row in enumerate(targets) if has_target[t]]
@@ -72,8 +91,70 @@ def test_a_pattern_that_does_not_occur_has_no_score():
     scores = measures.head_patterns(record)
     assert math.isnan(scores.loc[("blocks.0", 0), "open bracket"])
     record.text = ""
-    with pytest.raises(ValueError, match=r"record must be of a text: trace\(model, text\)"):
-        measures.head_patterns(record)
+    for measure in (measures.head_patterns, measures.head_names):
+        with pytest.raises(ValueError, match=r"record must be of a text: trace\(model, text\)"):
+            measure(record)
+
+
+def spread(text, name, share):
+    """A trace whose only head gives a share to a pattern, and the rest to all places evenly."""
+    target = measures.pattern_targets(text)[name].float()
+    there = target.sum(-1, keepdim=True)
+    even = torch.ones(len(text), len(text)).tril()
+    even = even / even.sum(-1, keepdim=True)
+    part = torch.as_tensor(share).expand(len(text))[:, None] * (there > 0)
+    weights = part * target / there.clamp_min(1) + (1 - part) * even
+    return Trace(torch.zeros(len(text)), torch.empty(0), text, {"blocks.0": weights[None]})
+
+
+def test_a_name_needs_more_than_even_attention_by_a_tenth_for_sure():
+    text = "total = first + second\n" * 5
+    for share, name in ((0.08, ""), (0.2, "previous character")):
+        assert measures.head_names(spread(text, "previous character", share)).tolist() == [name]
+    # As much on the average, at three characters in ten: that may be chance.
+    rare = 0.15 * (torch.arange(len(text)) % 7 == 0) * 7
+    steady = torch.full((len(text),), 0.15)
+    means = []
+    for share, name in ((steady, "previous character"), (rare.clamp(max=1), "")):
+        record = spread(text, "previous character", share)
+        scores = measures.head_patterns(record)["previous character"]
+        means.append(scores.iloc[0])
+        assert measures.head_names(record).tolist() == [name]
+    assert means == pytest.approx([0.19, 0.19], abs=0.02)
+    # A text with fewer than LEAST characters that have such a target names no head.
+    for length, name in ((measures.LEAST, ""), (measures.LEAST + 1, "previous character")):
+        record = spread("abcdefghijklm"[:length], "previous character", 0.9)
+        assert measures.head_names(record).tolist() == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_head_of_an_untrained_model_is_named(name, corpus):
+    shape = dict(context_length=128, d_model=128, n_heads=4, dropout=0.0)
+    config = ModelConfig(vocab_size=len(corpus.tokenizer), n_layers=4, **shape)
+    inputs, _ = corpus.windows("valid", 12, 128)
+    texts = [corpus.tokenizer.decode(ids) for ids in inputs]
+    for seed, text in enumerate(texts):
+        model = build(name, config, seed, corpus.tokenizer)
+        for part in (text, text[:40], text[:12], "x = f(x)\n" * 4):
+            assert not any(measures.head_names(trace(model, part))), (seed, part)
+
+
+REPEATS = """\
+def total_weight(first_part, second_part):
+    total_weight = first_part + second_part
+    return total_weight
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("gpt", ("blocks.3", 2)), ("p-gpt", ("branches.first.1", 1))]
+)
+def test_the_shipped_models_induction_heads_are_named(name, head):
+    record = trace(load_pretrained(name), REPEATS)
+    names, scores = measures.head_names(record), measures.head_patterns(record)["induction"]
+    assert names[names == "induction"].index.tolist() == [head]
+    assert scores[head] > 0.25 > 0.05 > scores["even attention", 0]
+    assert (names != "").sum() < len(names)
 
 
 @pytest.mark.parametrize("w", [0.3, 0.5, -0.2])
@@ -216,7 +297,7 @@ def test_planes_lie_on_one_another():
 @pytest.mark.parametrize("name", NAMES)
 def test_measures_of_every_model_are_of_the_whole_trace(name):
     model = tiny_model(name)
-    text = "if a[0]:\n  b"
+    text = "if a[0]:\n if a"
     record = trace(model, some_ids(1, len(text))[0])
     record.text = text
     scores = measures.head_patterns(record)

@@ -55,8 +55,8 @@ def by_hand(model, ids):
             heads.append(scores.softmax(-1) @ vi)
         mixed = torch.cat(heads, -1) @ b["attention.output.weight"].T + b["attention.output.bias"]
         a = F.layer_norm(x + mixed, x.shape[-1:], b["norm1.weight"], b["norm1.bias"])
-        up = F.gelu(a @ b["feed_forward.0.weight"].T + b["feed_forward.0.bias"])
-        down = up @ b["feed_forward.3.weight"].T + b["feed_forward.3.bias"]
+        up = F.gelu(a @ b["feed_forward.up.weight"].T + b["feed_forward.up.bias"])
+        down = up @ b["feed_forward.down.weight"].T + b["feed_forward.down.bias"]
         x = F.layer_norm(a + down, x.shape[-1:], b["norm2.weight"], b["norm2.bias"])
     return x @ w["head.weight"].T + w["head.bias"]
 

@@ -15,9 +15,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import typer
 from bs4 import BeautifulSoup, Tag
-from chapters import plain, repository, title
+from chapters import page_maker, plain, repository, title
 from latex2mathml.converter import convert as as_mathml
-from nbconvert import HTMLExporter
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pygments.formatters import HtmlFormatter
 
@@ -72,9 +71,7 @@ def body(path: Path) -> tuple[str, BeautifulSoup]:
             parts = CODE.split(cell.source)
             parts[::2] = [MATH.sub(taken, part) for part in parts[::2]]
             cell.source = "".join(parts)
-    exporter = HTMLExporter(
-        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
-    )
+    exporter = page_maker("basic", exclude_output_prompt=True)
     text = exporter.from_notebook_node(notebook)[0]
     text = re.sub(r"FORMULA(\d+)END", lambda match: formulas[int(match[1])], text)
     soup = BeautifulSoup(text, "html.parser")

@@ -22,12 +22,14 @@ import nbformat
 import pandas as pd
 import papermill
 import typer
+from jinja2 import DictLoader
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from stamps import between, markdown, write_between
 from stills import FROM_PARENT, PLOTLY_SCRIPT, add_live, add_stills
 
+from compgpt_lib.charts import PLOTLY
 from compgpt_lib.support.devices import default_device, native_precision
 from compgpt_lib.support.files import advising, home, print_anything, resolved, write_text
 
@@ -45,6 +47,19 @@ LANGUAGE = {
     "nbconvert_exporter": "python",
     "pygments_lexer": "ipython3",
 }
+TITLE = "# @title "  # how a cell begins whose source is folded; Colab shows the rest of the line
+FOLDING = """\
+{%- extends 'index.html.j2' -%}
+{% block input %}
+{%- if cell.source.startswith(title) -%}
+<details class="source"><summary>{{ cell.source.splitlines()[0][title | length:] | e }}</summary>
+{{ super() }}
+</details>
+{%- else -%}
+{{ super() }}
+{%- endif -%}
+{% endblock input %}
+"""
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
@@ -124,7 +139,7 @@ def this_machine() -> str:
 
 
 def stamp(notebook: Any, name: str, address: str) -> None:
-    """Write what is the same in every chapter: the badge, the minutes, the set-up cell."""
+    """Write what is the same in every chapter: badge, minutes, the set-up cell, what is folded."""
     head = notebook.cells[0]
     first, _, rest = head.source.partition("\n")
     rest = re.sub(r"\A\n\[!\[Open in Colab\].*\n", "", rest)
@@ -136,8 +151,26 @@ def stamp(notebook: Any, name: str, address: str) -> None:
         rest = between(rest, "minutes", minutes(measured))
     head.source = f"{first}\n{rest}"
     for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source.startswith("# Set-up"):
-            cell.source = setup_cell(address)
+        if cell.cell_type == "code":
+            if re.match("# (@title )?Set-up", cell.source):
+                cell.source = setup_cell(address)
+            elif "check" in cell.metadata.get("tags", []):
+                cell.source = re.sub(r"\A# (?=Check: )", TITLE, cell.source)
+            fold(cell)
+
+
+def fold(cell: Any) -> None:
+    """Let JupyterLab and Colab hide the source of a cell that begins with a title, and no other."""
+    jupyter = cell.metadata.pop("jupyter", {})
+    for place, key, value in (
+        (jupyter, "source_hidden", True),
+        (cell.metadata, "cellView", "form"),
+    ):
+        place.pop(key, None)
+        if cell.source.startswith(TITLE):
+            place[key] = value
+    if jupyter:
+        cell.metadata["jupyter"] = jupyter
 
 
 def one_home() -> None:
@@ -212,9 +245,22 @@ def run(
         print(f"\nIts picture: {(out / 'report.html').as_uri()}#chapter{len(paths) - 1}")
 
 
+def page_maker(template: str, **options: bool) -> HTMLExporter:
+    """Return what makes a page of a notebook, with the sources folded that `fold` folds."""
+    exporter = HTMLExporter(
+        template_name=template,
+        template_file="folding.html.j2",
+        extra_loaders=[DictLoader({"folding.html.j2": FOLDING})],
+        exclude_input_prompt=True,
+        **options,
+    )
+    exporter.environment.globals["title"] = TITLE
+    return exporter
+
+
 def report(copies: list[Path]) -> str:
     """Return one HTML page with every executed chapter, readable without a network."""
-    exporter = HTMLExporter(embed_images=True, exclude_input_prompt=True)
+    exporter = page_maker("lab", embed_images=True)
     # Nothing is fetched when the report is read; formulas stay as they are written.
     exporter.mathjax_url = exporter.require_js_url = exporter.mermaid_js_url = ""
     pages = []
@@ -251,6 +297,8 @@ def save(
 ) -> None:
     """Run the chapters from clean kernels with nothing trained before, and save their outputs."""
     paths = chapters(only)
+    if (answers := NOTEBOOKS / "answers").exists():
+        raise typer.BadParameter(f"{answers} has answers of your own, which the outputs would show")
     fresh = fresh or not only
     one_home()
     failed = 0
@@ -394,7 +442,8 @@ def plain(notebook: Any) -> Any:
         for output in cell.outputs:
             # A view stays as its picture; what has none (a progress bar) goes.
             live = output.get("data", {}).pop(WIDGET, None)
-            if output.get("name") != "stderr" and (not live or "image/png" in output.data):
+            pictures = {"image/png", PLOTLY} & {*output.get("data", {})}
+            if output.get("name") != "stderr" and (not live or pictures):
                 kept.append(output)
         cell.outputs = kept
     return notebook

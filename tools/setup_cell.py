@@ -1,5 +1,6 @@
-# Set-up: nothing to do where the kit is installed. On Colab and the like it is installed from the
-# newest wheel beside this notebook or in your Drive; packages you already have are left alone.
+# @title Set-up (run this first)
+# Nothing to do where the kit is installed. On Colab and the like it is installed from the newest
+# wheel beside this notebook or in your Drive; packages you already have are left alone.
 import importlib.util
 import re
 import shutil

@@ -13,48 +13,17 @@ from torch import Tensor
 
 from compgpt_lib.config import ModelConfig
 from compgpt_lib.models import build
-from compgpt_lib.teaching import chapter09, chapter10, chapter11, chapter12
+from compgpt_lib.teaching import (
+    chapter01,
+    chapter02,
+    chapter03,
+    chapter04,
+    chapter09,
+    chapter10,
+    chapter11,
+    chapter12,
+)
 from compgpt_lib.teaching.exercise import Exercise
-
-
-def encode(text: str, vocabulary: list[str]) -> list[int]:
-    ids = {character: index for index, character in enumerate(vocabulary)}
-    return [ids[character] for character in text]
-
-
-def keep_frequent(text: str, min_count: int) -> list[str]:
-    return sorted(c for c in set(text) if text.count(c) >= min_count)
-
-
-def scaled_scores(q: Tensor, k: Tensor) -> Tensor:
-    return q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
-
-
-def causal_weights(scores: Tensor) -> Tensor:
-    T = scores.shape[-1]
-    future = torch.ones(T, T).triu(1).bool()
-    return scores.masked_fill(future, float("-inf")).softmax(dim=-1)
-
-
-def inputs_and_targets(window: Tensor) -> tuple[Tensor, Tensor]:
-    return window[:-1], window[1:]
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    log_p = logits.log_softmax(dim=-1)  # (T, V)
-    return -log_p[torch.arange(len(targets)), targets].mean()
-
-
-def probabilities(logits: Tensor, temperature: float) -> Tensor:
-    return (logits / temperature).softmax(dim=-1)
-
-
-def top_p(p: Tensor, share: float) -> Tensor:
-    order = p.argsort(descending=True)
-    likelier = p[order].cumsum(0) - p[order]  # what those before each have together
-    kept = torch.zeros_like(p)
-    kept[order] = p[order] * (likelier < share)
-    return kept / kept.sum()
 
 
 def mix(o1: Tensor, o2: Tensor, w: float) -> Tensor:
@@ -117,22 +86,6 @@ def _sign(differences: list[float]) -> str:
     return "lower" if np.mean(differences) < 0 else "higher"
 
 
-def _kept(p: Tensor, which: Tensor) -> Tensor:
-    """Return probabilities of which some, counted from the likeliest, are kept: nan for none."""
-    order = p.argsort(descending=True)
-    kept = torch.zeros_like(p)
-    kept[order] = p[order] * which
-    return kept / kept.sum()
-
-
-def _top_p_from(p: Tensor, share: float) -> Tensor:
-    """Return top-p as if the least likely were the likeliest."""
-    order = p.argsort()
-    kept = torch.zeros_like(p)
-    kept[order] = p[order] * (p[order].cumsum(0) - p[order] < share)
-    return kept / kept.sum()
-
-
 def _scores(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
@@ -147,201 +100,6 @@ def _blocks_cost(n: float) -> int:
 
 
 EXERCISES: dict[str, Exercise] = {
-    "encode": Exercise(
-        "Turn a text into the list of its characters' positions in the vocabulary.",
-        "easy",
-        5,
-        encode,
-        [("abca", ["a", "b", "c"]), ("import", sorted("imports"))],
-        {
-            "Your ids begin at 1: the first character of the vocabulary has id 0.": lambda t, v: [
-                v.index(c) + 1 for c in t
-            ],
-            "Those are the characters' code points (ord), not their places in the vocabulary.": (
-                lambda t, v: [ord(c) for c in t]
-            ),
-            "You numbered the characters in the order the text brings them; the vocabulary fixes "
-            "the order.": lambda t, v: [list(dict.fromkeys(t)).index(c) for c in t],
-            "Those are the characters still; a model needs whole numbers.": lambda t, v: list(t),
-        },
-    ),
-    "keep_frequent": Exercise(
-        "The vocabulary of a text without its rare characters.",
-        "easy",
-        10,
-        keep_frequent,
-        [("to be or not to be", n) for n in (1, 2, 3, 4)],
-        {
-            "A character that occurs exactly min_count times stays: >=, not >.": lambda t, n: [
-                c for c in sorted(set(t)) if t.count(c) > n
-            ],
-            "Those are the rare ones: keep what is frequent.": lambda t, n: [
-                c for c in sorted(set(t)) if t.count(c) < n
-            ],
-            "Sorted by frequency; a vocabulary is sorted by character, so that a text always has "
-            "the same ids.": lambda t, n: sorted(
-                (c for c in sorted(set(t)) if t.count(c) >= n), key=t.count, reverse=True
-            ),
-            "In the order of the text; a vocabulary is sorted.": lambda t, n: [
-                c for c in dict.fromkeys(t) if t.count(c) >= n
-            ],
-            "Every character once, please: yours come as often as they stand in the text.": (
-                lambda t, n: sorted(c for c in t if t.count(c) >= n)
-            ),
-        },
-    ),
-    "scaled_scores": Exercise(
-        "From queries and keys (h, T, d / h) to the scores (h, T, T) that the softmax gets.",
-        "medium",
-        10,
-        scaled_scores,
-        [(_scores(4, 6, 8), _scores(4, 6, 8).flip(1)), (_scores(2, 5, 32), _scores(2, 5, 32) + 1)],
-        {
-            "Not scaled: the scores' variance grows with the width of a head.": lambda q, k: (
-                q @ k.mT
-            ),
-            "Divided by d/h; it is the square root, √(d/h), that keeps the variance at 1.": (
-                lambda q, k: q @ k.mT / q.shape[-1]
-            ),
-            "Divided by √d, the width of all heads together; a dot product here has only d/h "
-            "terms.": lambda q, k: q @ k.mT / (q.shape[0] * q.shape[-1]) ** 0.5,
-            "Divided by √T: the number of positions has nothing to do with it.": lambda q, k: (
-                q @ k.mT / q.shape[1] ** 0.5
-            ),
-            "Rows and columns are exchanged: a row belongs to the position that asks, its query.": (
-                lambda q, k: k @ q.mT / q.shape[-1] ** 0.5
-            ),
-            "Each query met only its own key, number by number; @ compares it with every key.": (
-                lambda q, k: q * k / q.shape[-1] ** 0.5
-            ),
-        },
-    ),
-    "causal_weights": Exercise(
-        "From scores (T, T) to weights: no row looks at the future, every row sums to 1.",
-        "medium",
-        10,
-        causal_weights,
-        [(_scores(4, 4),), (_scores(7, 7),)],
-        {
-            "Nothing is masked: row 0 looks at the future.": lambda s: s.softmax(-1),
-            "Your rows no longer sum to 1: mask before the softmax, with minus infinity.": (
-                lambda s: s.softmax(-1).tril()
-            ),
-            "Your columns sum to 1: the softmax runs over the wrong axis.": lambda s: s.masked_fill(
-                torch.ones_like(s).triu(1).bool(), float("-inf")
-            ).softmax(-2),
-            "You masked the diagonal too: a position may look at itself (and row 0 has nothing "
-            "else).": lambda s: s.masked_fill(
-                torch.ones_like(s).triu(0).bool(), float("-inf")
-            ).softmax(-1),
-            "You masked the past and kept the future: the other triangle.": lambda s: s.masked_fill(
-                torch.ones_like(s).tril(-1).bool(), float("-inf")
-            ).softmax(-1),
-            "A score of 0 is no mask: exp(0) is 1, so the future still gets weight. Use minus "
-            "infinity.": lambda s: s.tril().softmax(-1),
-        },
-    ),
-    "inputs_and_targets": Exercise(
-        "Cut a window of T + 1 ids into T inputs and the T characters that follow them.",
-        "easy",
-        5,
-        inputs_and_targets,
-        [(torch.arange(5),), (torch.tensor([3, 1, 4, 1, 5, 9]),)],
-        {
-            "Targets equal inputs: the model would learn to copy, with a loss near zero.": (
-                lambda w: (w[:-1], w[:-1])
-            ),
-            "Shifted the wrong way: you ask for the character before, which the model has seen.": (
-                lambda w: (w[1:], w[:-1])
-            ),
-            "The last input has no target: both must be one shorter than the window.": (
-                lambda w: (w, w[1:])
-            ),
-            "torch.roll makes the first character the target of the last: cut, don't wrap.": (
-                lambda w: (w, torch.roll(w, -1))
-            ),
-        },
-    ),
-    "cross_entropy": Exercise(
-        "The mean cross-entropy, in nats, of logits (T, V) and the characters (T,) that came.",
-        "medium",
-        10,
-        cross_entropy,
-        [
-            (_scores(4, 6), torch.tensor([0, 5, 2, 2])),
-            (3 * _scores(7, 7), torch.tensor([6, 0, 1, 5, 2, 4, 3])),
-        ],
-        {
-            "The sign: logarithms of probabilities are negative, a loss is not.": lambda z, y: (
-                z.log_softmax(-1)[range(len(y)), y].mean()
-            ),
-            "Those are bits (log2); nats use the natural logarithm.": lambda z, y: (
-                -z.log_softmax(-1)[range(len(y)), y].mean() / math.log(2)
-            ),
-            "Summed over the characters: take the mean, or a longer text looks worse.": (
-                lambda z, y: -z.log_softmax(-1)[range(len(y)), y].sum()
-            ),
-            "The logarithm is missing: that is one minus the mean probability.": lambda z, y: (
-                1 - z.softmax(-1)[range(len(y)), y].mean()
-            ),
-            "The logarithm is missing: that is minus the mean probability.": lambda z, y: (
-                -z.softmax(-1)[range(len(y)), y].mean()
-            ),
-            "The softmax is missing: logits are not yet logarithms of probabilities.": (
-                lambda z, y: -z[range(len(y)), y].mean()
-            ),
-            "The softmax runs over the positions; at each position the characters share 1.": (
-                lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean()
-            ),
-            "That is the mean over all characters; only the one that really came counts.": (
-                lambda z, y: -z.log_softmax(-1).mean()
-            ),
-        },
-    ),
-    "probabilities": Exercise(
-        "Return the probabilities that characters are drawn with at a temperature.",
-        "easy",
-        5,
-        probabilities,
-        [(_scores(5), 0.5), (_scores(5), 1.7), (torch.tensor([1.0, 3.0]), 1.0)],
-        {
-            "You multiply by the temperature: a high one then sharpens instead of flattening.": (
-                lambda logits, temperature: (logits * temperature).softmax(-1)
-            ),
-            "You divide after the softmax: what comes out no longer sums to 1.": (
-                lambda logits, temperature: logits.softmax(-1) / temperature
-            ),
-            "The temperature is not used: the probabilities are those of temperature 1.": (
-                lambda logits, temperature: logits.softmax(-1)
-            ),
-            "Those are still logits: turn them into probabilities with a softmax.": (
-                lambda logits, temperature: logits / temperature
-            ),
-        },
-    ),
-    "top_p": Exercise(
-        "Keep the likeliest characters that together reach a share, and let them sum to 1.",
-        "medium",
-        10,
-        top_p,
-        [
-            (torch.tensor([0.1, 0.5, 0.15, 0.25]), 0.7),
-            (torch.tensor([0.1, 0.5, 0.15, 0.25]), 0.8),
-            (torch.tensor([0.2, 0.7, 0.1]), 0.3),
-        ],
-        {
-            "What is left must sum to 1 again: divide by its sum.": lambda p, share: (
-                p * (top_p(p, share) > 0)
-            ),
-            "You stop one too early: the character that reaches the share is kept, too.": (
-                lambda p, share: _kept(p, p.sort(descending=True).values.cumsum(0) <= share)
-            ),
-            "You keep every character that is likelier than the share; count them together.": (
-                lambda p, share: _kept(p, p.sort(descending=True).values >= share)
-            ),
-            "You keep the least likely ones: sort with the likeliest first.": _top_p_from,
-        },
-    ),
     "mix": Exercise(
         "The output of p-gpt from its branches' outputs and the weight w.",
         "easy",
@@ -538,6 +296,10 @@ EXERCISES: dict[str, Exercise] = {
     ),
 }
 
+EXERCISES |= chapter01.EXERCISES
+EXERCISES |= chapter02.EXERCISES
+EXERCISES |= chapter03.EXERCISES
+EXERCISES |= chapter04.EXERCISES
 EXERCISES |= chapter09.EXERCISES
 EXERCISES |= chapter10.EXERCISES
 EXERCISES |= chapter11.EXERCISES

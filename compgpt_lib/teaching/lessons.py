@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import math
 import textwrap
@@ -26,14 +27,16 @@ def show_source(*things: object) -> None:
     display(Markdown("```python\n" + "\n\n".join(parts).rstrip() + "\n```"))
 
 
-def reveal(guess: Any, truth: Any) -> None:
-    """Print what is true beside what the learner had predicted, a number or a few words.
+def reveal(guess: Any, truth: Any, unit: str = "") -> None:
+    """Tell what is true beside what the learner had predicted, a number or a few words.
 
-    Raises TypeError where one is a number and the other is not.
+    Without a prediction the answer is folded: who reads on can still make one. Raises TypeError
+    where one is a number and the other is not.
     """
-    said = _readable(truth)
+    said = f"{_readable(truth)} {unit}".strip()
     if guess is ... or guess is None:
-        print(f"It is {said}. (You had not guessed: the cell above has a place for it.)")
+        fold = f"<details><summary>The answer</summary>\n\n{html.escape(said)}\n\n</details>"
+        display(Markdown(fold))
         return
     if not isinstance(guess, str if isinstance(truth, str) else int | float):
         wanted = "a few words in quotes" if isinstance(truth, str) else "a number, without quotes"
@@ -46,8 +49,9 @@ def reveal(guess: Any, truth: Any) -> None:
         right = math.isclose(guess, truth, rel_tol=0.05, abs_tol=1e-12)
         place = isinstance(truth, int) and abs(truth) < 10  # the number of a block, a position
         if not right and guess * truth > 0 and not place:
-            factor = max(guess / truth, truth / guess)
-            rest = f" That is {factor:.1f} times {'less' if truth < guess else 'more'}."
+            times = f"{max(guess / truth, truth / guess):.1f} times"
+            less = abs(truth) < abs(guess)
+            rest = f" Your guess is {times} that." if less else f" That is {times} your guess."
     print(f"You said {_readable(guess)}{', and it is' if right else '; it is'} {said}.{rest}")
 
 

@@ -81,9 +81,10 @@ function makePanel(about, data, patterns, answer, shared) {
     el("div", { class: "cg-row cg-top" }, el("div", { class: "cg-panels" }, ...groups),
       el("div", {}, title, map)),
     table,
-    dataTable(`scores of all heads of ${about.name}`, ["head", ...patterns],
-      [...heads.map((head) => [head.name, ...fixed(head.scores)]),
-        ["even attention", ...fixed(data.even)]]));
+    dataTable(`share of attention on each pattern, all heads of ${about.name}`,
+      ["head", "named", ...patterns],
+      [...heads.map((head) => [head.name, head.caption, ...fixed(head.scores)]),
+        ["even attention", "", ...fixed(data.even)]]));
 
   const place = (event) => {
     const box = canvas.getBoundingClientRect();
@@ -168,7 +169,7 @@ function makePanel(about, data, patterns, answer, shared) {
 
 function render({ model, el: parent }) {
   const root = rootOf(parent, "attention explorer");
-  const { models, patterns, limit } = model.get("fixed");
+  const { models, patterns, rule, limit } = model.get("fixed");
   let panels = [];
   let drawn = false;
   const shared = { source: null, mark: () => panels.forEach((panel) => panel.mark()) };
@@ -197,7 +198,7 @@ function render({ model, el: parent }) {
     (value) => wire.turn({ least: value }));
   const box = textBox("text", model.get("request").text, limit, (part) => wire.put(part, 250));
   root.prepend(el("fieldset", {}, box.node), el("div", { class: "cg-row" }, weakest.node));
-  root.append(counted("Blocks and heads"), holder);
+  root.append(counted("Blocks and heads"), holder, el("div", { class: "cg-hint" }, rule));
   wire.begin();
   const forget = onLook(root, () => panels.forEach((panel) => panel.draw()));
   return () => { wire.stop(); forget(); };

@@ -8,12 +8,18 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from compgpt_lib.introspection import part_names, trace
-from compgpt_lib.measures import PATTERNS, head_patterns
+from compgpt_lib.measures import CLEAR, LEAST, PATTERNS, head_names, head_patterns
 from compgpt_lib.models import Decoder
 from compgpt_lib.support.checks import checked
 from compgpt_lib.widgets.view import Answer, Models, Request, View, called, named, read, script
 
 _ONE = 65535  # a weight of 1, as it is sent: 16 bits are more than a screen can show
+_RULE = (
+    "A head is named after the pattern to which it gives more than even attention would, by "
+    f"{CLEAR:g} of its attention or more, sure to 95 % over the characters that have such a target "
+    f"({LEAST} or more). The number is its share there. Induction: what came after the last three "
+    "characters when they last occurred."
+)
 
 
 @checked
@@ -21,10 +27,10 @@ def explore_attention(models: Models, text: str) -> View:
     """Return a live view of the attention of one or two models on a text.
 
     Hover a character to see where it looks, click to lock, click a small map to enlarge it. Under
-    each map stands the pattern (`head_patterns`) on which the head exceeds even attention most, if
-    by a tenth or more, and the share of its attention that it gives to it. Blocks and heads are
-    counted from 1; a tooltip shows their names in code, as `part_names` has them. Raises ValueError
-    or TypeError for what cannot be shown.
+    each map stands the pattern after which the head is named (`head_names`: clearly more than even
+    attention), and the share of its attention that it gives to it (`head_patterns`). Blocks and
+    heads are counted from 1; a tooltip shows their names in code, as `part_names` has them. Raises
+    ValueError or TypeError for what cannot be shown.
     """
     return AttentionView(named(models, most=2), text)
 
@@ -53,7 +59,7 @@ class AttentionView(View):
                     "weights": np.rint(weights[:, *lower] * _ONE).astype("<u2").tobytes(),
                     "scores": [shares.tolist() for shares in scores],
                     "even": even.tolist(),
-                    "captions": [caption(shares, even) for shares in scores],
+                    "captions": list(map(caption, head_names(record), scores)),
                 }
             )
         self._records = records
@@ -74,7 +80,7 @@ class AttentionView(View):
                 for block, maps in record.attention.items()
             ]
             models.append({"name": name, "blocks": blocks})
-        return {"models": models, "patterns": PATTERNS, "limit": self._limit}
+        return {"models": models, "patterns": PATTERNS, "rule": _RULE, "limit": self._limit}
 
     def _draw(self) -> Figure:
         """Draw every head's map, darker is more; one row for each block."""
@@ -87,7 +93,7 @@ class AttentionView(View):
         captions = iter(self._captions)
         # One pair of axes for all: with a pair for each map matplotlib takes four times as long,
         # and the live view stands behind this picture in the queue.
-        figure = Figure(figsize=(1.8 * (heads + 0.9), 1.95 * len(blocks)))
+        figure = Figure(figsize=(1.8 * (heads + 0.9), 1.95 * (len(blocks) + 0.16)))
         axes = figure.add_axes((0, 0, 1, 1))
         for row, (name, block, maps) in enumerate(blocks):
             ahead = torch.ones(maps.shape[1:], dtype=torch.bool).triu(1)
@@ -99,13 +105,13 @@ class AttentionView(View):
                 axes.text(*place, words, fontsize=9, ha="center", va="bottom")
             label = f"{name}\n{block['name']}\nwidth {block['width']}"
             axes.text(-0.05, row + 0.59, label, fontsize=9, ha="right", va="center")
-        axes.set(xlim=(-0.9, heads), ylim=(len(blocks), 0))
+        said = "row: the character that looks; column: the one it looks at; darker: more"
+        axes.text(0.04, -0.08, said, fontsize=9, va="center")
+        axes.set(xlim=(-0.9, heads), ylim=(len(blocks), -0.16))
         axes.axis("off")
         return figure
 
 
-def caption(shares: np.ndarray, even: np.ndarray) -> str:
-    """Return the pattern on which a head exceeds even attention by most, and its share."""
-    best = int(np.argmax(shares - even))
-    clear = shares[best] - even[best] >= 0.1
-    return f"{PATTERNS[best]} {shares[best]:.2f}" if clear else "no pattern"
+def caption(pattern: str, shares: np.ndarray) -> str:
+    """Return the pattern after which a head is named and its share, or that none is clear."""
+    return f"{pattern} {shares[PATTERNS.index(pattern)]:.2f}" if pattern else "no clear pattern"

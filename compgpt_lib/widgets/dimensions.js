@@ -115,7 +115,7 @@ function numbers({ stages, probes, commonest, characters }) {
     three(stage["variance kept"]), three(stage.cka), ...probed(stage)]);
   rows.push([commonest.stage, "", "", "", "", ...probed(commonest)]);
   return dataTable(`all of it in numbers (${characters} characters)`,
-    ["stage", "width", "effective rank", "variance kept", "CKA", ...probes], rows);
+    ["depth", "width", "effective rank", "variance kept", "CKA", ...probes], rows);
 }
 
 function render({ model, el: parent }) {
@@ -146,7 +146,7 @@ function render({ model, el: parent }) {
     "data-kind": kind, click: () => toggle(kind),
   }, el("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" },
     el("path", { d: SHAPES[marker], fill: `var(--cg-${name})` })), ` ${name}`)));
-  const walk = slider("stage", { min: 0, max: stages.length - 1, step: 1, value: 0 },
+  const walk = slider("depth", { min: 0, max: stages.length - 1, step: 1, value: 0 },
     (value) => wire.turn({ stage: value }), (value) => stages[value].name);
   const play = el("button", { click: () => wire.turn({ playing: !wire.state().playing }) });
 
@@ -191,7 +191,7 @@ function render({ model, el: parent }) {
   function drawLens() {
     const time = data.ids.length;
     grid = el("div", {
-      class: "cg-grid", role: "img", "aria-label": "what the head would say, stage by stage",
+      class: "cg-grid", role: "img", "aria-label": "what the head would say, depth by depth",
       style: `grid-template-columns: max-content repeat(${time}, 1.5em)`,
     });
     cells = [];
@@ -222,7 +222,7 @@ function render({ model, el: parent }) {
       grid.scrollLeft += left - grid.clientWidth / 2; // a place looked at on the code is in sight
     }
     if (!place) {
-      clear(lensReadout, "The first character is given. Hover another to see what each stage ",
+      clear(lensReadout, "The first character is given. Hover another to see what each depth ",
         "would say in its place.");
       return;
     }
@@ -251,7 +251,8 @@ function render({ model, el: parent }) {
     el("div", { class: "cg-panels" },
       el("div", { class: "cg-group" }, map.svg, legend, map.readout), charts),
     numbers(fixed),
-    el("div", { class: "cg-title" }, "logit lens: what would the head say if it read this stage? ",
+    el("div", { class: "cg-title" },
+      "logit lens: what would the head say if it read at this depth? ",
       "(the strip scrolls to the right)"),
     el("fieldset", {}, box.node), lens);
   wire.begin();

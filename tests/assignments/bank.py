@@ -76,8 +76,9 @@ MUTANTS = {
         ),
         "the exercises' solutions": (
             {
-                "scores": "from compgpt_lib.teaching.exercises import scaled_scores as scores",
-                "weights": "from compgpt_lib.teaching.exercises import causal_weights",
+                "scores": "from compgpt_lib.teaching.chapter02 import my_scaled_scores as scores",
+                "weights": "from compgpt_lib.teaching.chapter02 import my_causal_weights as "
+                "causal_weights",
             },
             23,
         ),

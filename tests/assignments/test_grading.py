@@ -22,7 +22,7 @@ from assignments import course, grade, marks  # isort: skip
 from submissions import identifier  # isort: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")]
-KILLS = int(os.environ.get("COMPGPT_KILLS", 20))
+KILLS = int(os.environ.get("COMPGPT_KILLS", 12))
 PLACE = "[a] {b} #%41 'c' ä" + ("" if os.name == "nt" else '?*"\n')
 NAME = "1_characters"
 

@@ -296,7 +296,7 @@ def test_parts_are_named_as_people_say(make, browser):
     view = page.display()
     view.locator("details").evaluate_all("nodes => nodes.forEach((node) => { node.open = true; })")
     if name == "dimensions":
-        view.get_by_label("stage", exact=True).press("End")
+        view.get_by_label("depth", exact=True).press("End")
     elif name == "attention":
         view.locator("[data-head]").last.click()
     spoken = view.locator("*").evaluate_all(

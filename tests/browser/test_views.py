@@ -28,6 +28,11 @@ models = {{name: load_pretrained(name) for name in ("gpt", "p-gpt", "lc-gpt", "c
 text = {TEXT!r}
 sample = {LONG!r}
 """
+REPEATS = """\
+def total_weight(first_part, second_part):
+    total_weight = first_part + second_part
+    return total_weight
+"""
 HOSTILE = (
     "<script>document.body.dataset.hacked = 1; alert(1)</script><img src=x onerror=alert(2)>\n"
     "</textarea>\"'` \u202e\u05d0\u05d1 e\u0301 \U0001f600"
@@ -146,6 +151,24 @@ def test_attention(open_notebook):
     look(view, 12)
     weights_are("blocks.3", 0, "gpt", 12)
     notebook.keep("attention")
+
+    # On a text with repeats one head is named after what it does, on its map and in the table.
+    view.locator("textarea").fill(REPEATS)
+    notebook.settled(view)
+    record = trace(load_pretrained("gpt"), REPEATS)
+    share = measures.head_patterns(record).loc[("blocks.3", 2), "induction"]
+    panel = view.locator('[data-model="gpt"]')
+    thumb = panel.locator('[data-head="blocks.3.heads.2"]')
+    assert thumb.get_attribute("aria-label") == f"block 4, head 3: induction {share:.2f}"
+    thumb.click()
+    panel.locator("summary", has_text="share of attention on each pattern").click()
+    row = panel.locator("tr", has_text="block 4, head 3").locator("td").all_inner_texts()
+    assert (row[1], row[-1]) == (f"induction {share:.2f}", f"{share:.2f}")
+    unnamed = panel.locator("tr", has_text="block 2, head 2").locator("td").nth(1)
+    assert unnamed.inner_text() == "no clear pattern"
+    assert "Induction: what came after" in view.text_content()
+    notebook.page.set_viewport_size({"width": 1400, "height": 1500})
+    view.screenshot(path=notebook.kept() / "attention_repeats.png")
     checked(notebook, view)
 
 
@@ -238,7 +261,7 @@ def test_dimensions(open_notebook, name):
     ids, lens = record.ids, measures.logit_lens(model, record)
     stages = measures.stage_rows(model, model.tokenizer.encode(LONG).view(8, 128))
     look(view, 30)
-    slider = view.get_by_label("stage", exact=True)
+    slider = view.get_by_label("depth", exact=True)
     slider.focus()
     places = set()
     for index, (stage, rows) in enumerate(stages.items()):
@@ -380,7 +403,7 @@ def test_in_their_chapters(open_notebook, chapter):
             assert number(view.locator(".cg-logit")) == pytest.approx(float(wanted), abs=2e-3)
         elif name == "dimension explorer":
             record = trace(load_pretrained("lc-gpt" if chapter == "06" else "cc-gpt"), text)
-            slider = view.get_by_label("stage", exact=True)
+            slider = view.get_by_label("depth", exact=True)
             slider.focus()
             notebook.page.keyboard.press("End")
             look(view, 30)
@@ -489,7 +512,7 @@ def test_views_survive_a_restart(open_notebook):
     page.keyboard.press("Home")
     assert branches.locator(".cg-loss").text_content() != loss
     stage = dimensions.locator(".cg-stage").text_content()
-    dimensions.get_by_label("stage", exact=True).focus()
+    dimensions.get_by_label("depth", exact=True).focus()
     page.keyboard.press("End")
     assert dimensions.locator(".cg-stage").text_content() != stage
     dimensions.locator("summary").first.click()
@@ -653,7 +676,7 @@ def test_two_displays_of_one_view_agree(open_notebook):
     one, other = both("dimension explorer")
     typed(other, one)
     one.locator('[data-kind="0"]').click()
-    other.get_by_label("stage", exact=True).focus()
+    other.get_by_label("depth", exact=True).focus()
     page.keyboard.press("ArrowRight")
     agree(one, other)
     one.get_by_role("button", name="play").click()

@@ -35,6 +35,18 @@ def test_head_setup_and_parameters(path):
 
 
 @each_chapter
+def test_the_set_up_the_checks_and_what_has_a_title_are_folded_and_nothing_else(path):
+    for number, cell in enumerate(code(path)):
+        check = "check" in cell.metadata.get("tags", [])
+        title = re.match("# @title (Set-up|Check: |Compute: )", cell.source)
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert folded == bool(title), cell.source[:80]
+        assert (number == 0) == bool(title and title[1] == "Set-up")
+        assert check == bool(title and title[1] == "Check: "), cell.source[:80]
+        assert (cell.metadata.get("cellView") == "form") == folded
+
+
+@each_chapter
 def test_outputs_are_stored_and_clean(path):
     assert path.stat().st_size < 1_000_000
     text = path.read_text()
@@ -73,7 +85,7 @@ def test_what_is_shown_is_what_runs(path):
     library = "\n".join(p.read_text() for p in (ROOT / "compgpt_lib").rglob("*.py"))
     lines = {line.strip() for line in library.splitlines()}
     for cell in code(path):
-        if "show_source(" in cell.source or "show_solution(" in cell.source:
+        if "show_source(" in cell.source or "show_hints(" in cell.source:
             (text,) = [o.data["text/markdown"] for o in cell.outputs if "data" in o]
             body = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
             assert {line.strip() for line in body.splitlines()} <= lines

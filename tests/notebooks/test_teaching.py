@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from compgpt_lib.teaching.exercises import EXERCISES
+from compgpt_lib.teaching.mine import name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -21,7 +22,7 @@ each_chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem
 SPEC = importlib.util.spec_from_file_location("chapters", ROOT / "tools" / "chapters.py")
 chapters = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(chapters)
-NUMBERS = {5: "five", 10: "ten", 15: "fifteen"}
+NUMBERS = {5: "five", 10: "ten", 15: "fifteen", 20: "twenty", 25: "twenty-five"}
 
 
 def keys(text: str) -> list[str]:
@@ -53,7 +54,24 @@ def test_badge_minutes_and_set_up_are_those_of_the_last_save(path):
     assert measured["cpu bf16"] < 5
     assert f"<!-- minutes -->{chapters.minutes(measured)}<!-- end of minutes -->" in before
     chapters.stamp(notebook, path.name, chapters.repository())
-    assert [cell.source for cell in notebook.cells] == [cell.source for cell in CELLS[path]]
+    assert notebook.cells == nbformat.read(path, as_version=4).cells
+
+
+def test_a_check_is_folded_by_its_tag_and_a_title_that_is_gone_unfolds():
+    sources = ["# Check: two is two\nassert 2 == 2", "# Check: none", "1 + 1", "# Set-up: old"]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["check"]
+    cells[2].metadata |= {"cellView": "form", "jupyter": {"source_hidden": True, "other": 1}}
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 01 · One"), *cells])
+    folded = {"cellView": "form", "jupyter": {"source_hidden": True}}
+    for _ in range(2):
+        chapters.stamp(notebook, "01_one.ipynb", "")
+        first, *rest = [cell.source.splitlines()[0] for cell in cells]
+        assert first == "# @title Check: two is two"
+        assert rest == [*sources[1:3], "# @title Set-up (run this first)"]
+        assert [dict(cell.metadata) for cell in cells] == [
+            {"tags": ["check"], **folded}, {}, {"jupyter": {"other": 1}}, folded
+        ]  # fmt: skip
 
 
 def test_badges_are_stamped_renewed_and_taken_away():
@@ -103,16 +121,21 @@ def test_every_prediction_has_a_place_and_an_answer(path):
 
 def test_every_exercise_stands_in_a_chapter_with_its_level_and_time():
     places = []
+    keys_of = {name_of(key): key for key in EXERCISES}
     for path in PATHS:
         cells = CELLS[path]
         for i, cell in enumerate(cells):
-            for name in re.findall(r'EXERCISES\["(\w+)"\]\.check', cell.source):
+            tried = re.findall(r'EXERCISES\["(\w+)"\]\.check', cell.source)
+            own = re.findall(r"\bmine\(((?:my_|My)\w+)\)", cell.source)
+            own = [keys_of[name] for name in own if cell.cell_type == "code"]
+            for name in tried + own:
                 exercise = EXERCISES[name]
                 task = next(c.source for c in cells[i - 1 :: -1] if c.cell_type == "markdown")
-                said = f"*{exercise.level.capitalize()}, {NUMBERS[exercise.minutes]} minutes.*"
+                said = f"*{exercise.level.capitalize()}, {NUMBERS[exercise.minutes]} minutes"
+                said += f", importance {exercise.importance} of 5.*" if own else ".*"
                 assert "### Your turn" in task and said in task, name
-                assert f"def my_{name}(" in cell.source
-                assert cells[i + 1].source == f'EXERCISES["{name}"].show_solution()'
+                assert re.search(rf"(def|class) {name_of(name)}\b", cell.source)
+                assert cells[i + 1].source == f'EXERCISES["{name}"].show_hints()'
                 places.append((path.name[:2], name))
     assert sorted(name for _, name in places) == sorted(EXERCISES)
     for number in range(1, 13):
@@ -193,12 +216,18 @@ def test_the_glossary_is_sorted_said_once_and_linked_from_the_chapters():
     terms = [cell.source.splitlines()[0].removeprefix("## ") for cell in GLOSSARY[1:]]
     assert terms == sorted(set(terms), key=str.casefold) and len(terms) >= 40
     text = "\n".join(source for path in PATHS for source in words(path))
+    not_linked = []
     for term, cell in zip(terms, GLOSSARY[1:], strict=True):
-        assert f"glossary.ipynb#{term.replace(' ', '-')})" in text, term
-        assert re.search(r"\[Chapter \d\d\]\(\d\d_", cell.source), term
+        chapter = re.search(r"\[Chapter (\d\d)\]\(\1_", cell.source)
+        assert chapter, term
+        if f"glossary.ipynb#{term.replace(' ', '-')})" not in text:
+            not_linked.append(f"{term} (chapter {chapter[1]})")
+    assert not not_linked
 
 
-TERMS = {  # what to write, and what it is not to be called
+# What to write, and what it is not to be called: one word for each thing.
+_PART = r"(?:branch|block|head|layer)"
+TERMS = {
     "tokenizer": r"tokenis",
     "feed-forward": r"feed ?forward(?!`)",
     "cross-entropy": r"cross entropy",
@@ -206,19 +235,59 @@ TERMS = {  # what to write, and what it is not to be called
     "LayerNorm or layer norm": r"layer-norm|Layernorm",
     "warm-up": r"warmup",
     "top-p": r"top p\b|nucleus",
+    "top-k": r"top k\b",
+    "back-off": r"\b[Bb]ackoff",
     "held-out": r"held out (text|lines|windows|files)",
     "p-gpt, lc-gpt, cc-gpt": r"\b(pgpt|lcgpt|ccgpt|P-GPT|LC-GPT|CC-GPT)\b",
     "plain words": r"\b(leverage|delve|seamless|utilize|cutting-edge)",
+    "ablate: zero-ablate or mean-ablate": rf"""(?x)
+        \b[Kk]nock(?:s|ed|ing)?[- ](?:(?:it|them|one|this|that)[ ])?outs?\b
+        | \b[Ss]ilenc(?:e|es|ed|ing)[ ](?:the|an?|one|it|each|every|that|this)\b
+        | \b[Ll](?:eav(?:e|es|ing)|eft)[ ]out[ ](?:\w+[ ]){{0,3}}{_PART}
+        | \b{_PART}(?:e?s)?[ ](?:\w+[ ]){{0,2}}left[ ]out\b
+        | \b[Dd]rop(?:s|ped|ping)?[ ](?:an?|one|the|its|either|each|any)[ ](?:\w+[ ])?{_PART}
+        | \b[Dd]rop[ ]one\b""",
+    "lone branch": r"""(?x)
+        \b(?:one|better|worse|heavier|lighter|first|second|single)[ ]branch[ ]alone\b
+        | \b(?:heavier|spare)[ ]branch | \bbranch(?:es)?[ ](?:is|are)[ ]useless[ ]alone\b""",
+    "interval": r"""(?x)
+        \b[Yy]ardsticks? | \b[Ee]rror[- ]bars? | \b[Cc]onfidence[ ](?:interval|band)
+        | \bspread[ ]of[ ](?:the[ ])?(?:seeds|runs|losses|differences)\b
+        | \bthan[ ]the[ ]spread\b""",
+    "not told apart": r"\bindistinguishable|\b(?:in|not )significant|\bstatistically equal",
+    "loss": r"\bloss (?:value|score)s?\b|\b(?:training|validation) error\b",
+    "generate (a model), write (people)": r"""(?x)
+        \b(?:models?|(?:\w+-)?gpt|branch(?:es)?|it)[ ](?:writes?|wrote)\b(?![ ](?:back|a[ ]line))
+        | \b(?:models?|gpt|it|and)[ ](?:can|could|cannot|will)[ ](?:not[ ])?write\b
+        | \b(?:when|while|in|for|before|of)[ ]writing\b(?![ ](?:it|your|a|the|code)\b)
+        | \bwhile[ ](?:\w+[ ]){0,2}(?:is|are)[ ]written\b
+        | \b[Ww]riting(?:\*)?[ ](?:costs|one[ ]character)
+        | \bwritten[ ](?:right|by[ ](?:the|a)[ ]model)
+        | \bmodels?[ ](?:to[ ])?write\b | \bwhat[ ]all[ ]four[ ]write\b""",
+    "depth (stage: two blocks and a compression)": r"""(?x)
+        \bstage[ ]by[ ]stage | \bstage[ ]before\b | \bthe[ ]stages\b | \bstage(?:'s)?[ ]vectors
+        | \b(?:each|no|any|this|which)[ ]stage[ ](?:pass|keep|know|would|lets)""",
+    "position embedding": r"\b[Pp]ositional (?:embedding|encoding)",
+    "residual connection": r"\b[Ss]kip[- ]connection",
+    "block": r"\b(?:transformer|decoder|attention) layers?\b",
 }
+# The names of buttons, where the button is meant, and a chapter's title.
+NAMES = r"\*(?:Write|Stop|[Kk]nock out)\*|\b04 (?:· )?gpt writes"
 
 
 @pytest.mark.parametrize("term", TERMS)
 def test_words_are_the_projects(term):
-    for path in [*PATHS, *GUIDES]:
-        text = "\n".join(words(path)) if path in CELLS else path.read_text()
+    texts = {path.name: "\n".join(words(path)) for path in PATHS}
+    texts |= {path.name: path.read_text() for path in [*GUIDES, ROOT / "README.md"]}
+    texts["glossary.ipynb"] = "\n".join(cell.source for cell in GLOSSARY)
+    wrong = []
+    for name, text in texts.items():
         text = re.sub(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\]\([^)]*\)", "", text, flags=re.DOTALL)
-        match = re.search(rf".*(?:{TERMS[term]}).*", text)
-        assert not match, f"{path.name}: write {term}: {match[0]}"
+        text = re.sub(NAMES, "", text)
+        for match in re.finditer(TERMS[term], text):
+            around = text[max(0, match.start() - 60) : match.end() + 30]
+            wrong.append(f"{name}: {' '.join(around.split())}")
+    assert not wrong, f"write {term}:\n" + "\n".join(wrong)
 
 
 def test_the_words_of_the_notebooks_are_spelled_right(tmp_path):
@@ -237,8 +306,8 @@ def test_no_solution_is_printed_before_it_is_asked_for():
         for cell in CELLS[path]:
             if cell.cell_type == "code" and ".check(" in cell.source:
                 assert re.search(r"def my_\w+\([^)]*\): \.\.\.", cell.source)
-                assert "✗ Nothing returned yet" in cell.outputs[0].text
+                assert "✗ Nothing there yet" in cell.outputs[0].text
             for output in cell.get("outputs", []):
                 markdown = output.get("data", {}).get("text/markdown", "")
                 if "<summary>Solution" in markdown:
-                    assert "show_solution()" in cell.source and markdown.startswith("<details>")
+                    assert "show_hints()" in cell.source and markdown.startswith("<details>")

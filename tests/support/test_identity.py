@@ -58,7 +58,7 @@ def cell(scale=1.0, residual="", words="") -> type:
 
 def activation(model, choice):
     block, other = choice
-    model.blocks[block].feed_forward[1] = {
+    model.blocks[block].feed_forward.gelu = {
         "relu": nn.ReLU(), "silu": nn.SiLU(), "tanh": nn.Tanh(), "quick": nn.GELU("tanh")
     }[other]  # fmt: skip
 
@@ -264,8 +264,8 @@ def test_branches_that_cannot_be_stacked_write_the_same_with_a_cache():
 
     for first, second in ((Scale(0.3), Scale(3.0)), (nn.ReLU(), nn.GELU())):
         model = tiny_model("p-gpt")
-        model.branches["first"][0].feed_forward[1] = first
-        model.branches["second"][0].feed_forward[1] = second
+        model.branches["first"][0].feed_forward.gelu = first
+        model.branches["second"][0].feed_forward.gelu = second
         ids = some_ids(1)[0, :5]
         assert greedy(model, ids, True) == greedy(model, ids, False)
 
@@ -299,7 +299,7 @@ def test_a_changed_model_is_loaded_into_one_of_its_kind(tmp_path):
     with pytest.raises(ValueError, match="other weights than the model that is to be filled"):
         load(path, into=tiny_model("gpt", d_model=8))
     exchanged = tiny_model("gpt")
-    exchanged.blocks[0].feed_forward[1] = nn.ReLU()
+    exchanged.blocks[0].feed_forward.gelu = nn.ReLU()
     save(exchanged, path)
     with pytest.raises(ValueError, match="holds a changed model"):
         load(path)
@@ -495,7 +495,7 @@ def test_hooks_of_the_learners_are_seen_by_all_that_looks(corpus):
     try:
         large = tiny_model("gpt", d_model=256, n_layers=2)
         calls = []
-        large.blocks[0].feed_forward[0].register_forward_hook(
+        large.blocks[0].feed_forward.up.register_forward_hook(
             lambda layer, inputs, output: calls.append(len(output)) or output * 0
         )
         texts = []
@@ -531,7 +531,7 @@ def test_a_tensor_that_a_module_keeps_is_no_setting_and_is_named(corpus):
             return x
 
     model = fresh(corpus)
-    model.blocks[0].feed_forward[1] = nn.Sequential(nn.GELU(), Keeps())
+    model.blocks[0].feed_forward.gelu = nn.Sequential(nn.GELU(), Keeps())
     names = set()
     for _ in range(3):
         model(torch.zeros(1, 4, dtype=torch.long))

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from compgpt_lib.teaching import exercise, exercises, lessons
+from compgpt_lib.teaching.chapter01 import MyTokenizer
 from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.tokenizer import CharTokenizer
 
+called = exercise._call
 WRONG = [(name, hint) for name, exercise in EXERCISES.items() for hint in exercise.hints]
 
 
@@ -16,13 +18,14 @@ WRONG = [(name, hint) for name, exercise in EXERCISES.items() for hint in exerci
 def test_the_solution_passes_and_stubs_do_not(name):
     exercise = EXERCISES[name]
     assert exercise.verdict(exercise.solution) == (True, "Right.")
-    for stub in (lambda *_: ..., lambda *_: None):
-        right, message = exercise.verdict(stub)
-        assert not right and "Nothing returned yet" in message
+    if exercise.run is called:
+        for stub in (lambda *_: ..., lambda *_: None):
+            right, message = exercise.verdict(stub)
+            assert not right and "Nothing there yet" in message
+        right, message = exercise.verdict(lambda *_: "nonsense")
+        assert not right and "should give" in message
     right, message = exercise.verdict(lambda *_: 1 / 0)
     assert not right and "ZeroDivisionError" in message
-    right, message = exercise.verdict(lambda *_: "nonsense")
-    assert not right and "should give" in message
     assert exercise.verdict(3)[0] is False
     assert len(exercise.hints) >= 3 and exercise.task and exercise.minutes > 0
 
@@ -33,6 +36,57 @@ def test_each_wrong_answer_gets_its_own_hint(name, hint):
     assert exercise.verdict(exercise.hints[hint]) == (False, hint)
 
 
+class Stub(torch.nn.Module):
+    def __init__(self, *sizes):
+        super().__init__()
+        ...  # the layers
+
+    def forward(self, x): ...  # what they do
+
+
+class HalfAStub(Stub):
+    def __init__(self, d_model, n_heads):
+        super().__init__()
+        self.qkv = torch.nn.Linear(d_model, 3 * d_model)
+
+    def forward(self, x):
+        scores = ...
+        return scores
+
+
+CLASSES = [name for name, exercise in EXERCISES.items() if isinstance(exercise.solution, type)]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_stub_of_a_class_is_told_from_an_answer(name):
+    right, message = EXERCISES[name].verdict(Stub)
+    assert not right and message == exercise.MISSING
+
+
+def test_what_is_still_missing_is_named():
+    right, message = EXERCISES["attention"].verdict(HalfAStub)
+    assert not right
+    assert message == "There is still a ... in forward: replace it with your own lines."
+
+
+def test_a_slip_is_the_solution_with_some_of_its_text_exchanged():
+    slip = exercise.Slip(exercises.mix, "(1 - w)", "w")
+    assert slip(1.0, 2.0, 0.25) == 0.75 and "w * o1 + w * o2" in slip.source
+    with pytest.raises(ValueError, match="mix has no 'nothing' that could be exchanged"):
+        exercise.Slip(exercises.mix, "nothing", "")(1, 2, 0.5)
+
+
+def test_hints_unfold_one_after_the_other(monkeypatch):
+    outputs = []
+    monkeypatch.setattr(exercise, "display", outputs.append)
+    EXERCISES["attention"].show_hints()
+    folds = re.findall(r"<details><summary>([\w ]+)</summary>|(</details>)", outputs[0].data)
+    assert [name or end for name, end in folds] == [
+        *("A hint", "The steps", "Solution"),
+        *["</details>"] * 3,
+    ]
+
+
 def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
     EXERCISES["mix"].check(exercises.mix)
     EXERCISES["mix"].check(lambda a, b, w: a + b)
@@ -40,7 +94,7 @@ def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
     outputs = []
     monkeypatch.setattr(exercise, "display", outputs.append)
-    EXERCISES["mix"].show_solution()
+    EXERCISES["mix"].show_hints()
     assert "<details>" in outputs[0].data and inspect.getsource(exercises.mix) in outputs[0].data
 
 
@@ -81,22 +135,29 @@ def test_what_is_taken_from_the_notebook_is_named():
     ):
         right, message = EXERCISES[name].verdict(answer)
         assert not right and f"It takes {taken} from the notebook" in message
+
+    def an_attribute_of_that_name(scores):
+        return scores.width
+
+    said = EXERCISES["causal_weights"].verdict(an_attribute_of_that_name)[1]
+    assert "in your line `return scores.width`" in said and "It takes" not in said
     assert "notebook" not in EXERCISES["scaled_scores"].verdict(lambda q, k: q)[1]
 
 
 def test_a_wrong_answer_is_told_where_it_differs():
     said = EXERCISES["scaled_scores"].verdict(lambda q, k: q @ k.mT + 1)[1]
-    assert "a tensor (4, 6, 8), a tensor (4, 6, 8) at [0, 0, 0] it gives " in said
+    assert "For q = a tensor (4, 6, 8), k = a tensor (4, 6, 8) at [0, 0, 0] it gives " in said
     said = EXERCISES["pad_for"].verdict(lambda x, k: x[..., :1])[1]
     assert "it gives the shape (1, 2, 1), and should give (1, 2, 5)" in said
     said = EXERCISES["receptive_field"].verdict(lambda sizes: max(sizes))[1]
-    assert "ValueError" in said and "for the input []" in said
+    assert "raised ValueError in your line `said = " in said and "kernel_sizes = []" in said
 
 
 def test_right_answers_come_in_many_kinds():
     assert EXERCISES["mix"].verdict(lambda a, b, w: (w * a + (1 - w) * b).requires_grad_())[0]
-    assert EXERCISES["encode"].verdict(lambda t, v: np.array([v.index(c) for c in t]))[0]
-    assert EXERCISES["encode"].verdict(lambda t, v: torch.tensor([v.index(c) for c in t]))[0]
+    for kind in (np.array, torch.tensor):
+        own = type("Own", (MyTokenizer,), {"encode": lambda *a: kind(MyTokenizer.encode(*a))})  # noqa: B023
+        assert EXERCISES["tokenizer"].verdict(own)[0]
     assert EXERCISES["block_parameters"].verdict(lambda d: float(12 * d * d + 13 * d))[0]
     assert EXERCISES["inputs_and_targets"].verdict(lambda w: [w[:-1], w[1:]])[0]
 
@@ -104,12 +165,11 @@ def test_right_answers_come_in_many_kinds():
 @pytest.mark.parametrize(
     ("guess", "truth", "said"),
     [
-        (..., 75, "It is 75. (You had not guessed: the cell above has a place for it.)"),
         (75, 75, "You said 75, and it is 75."),
         (72, 75, "You said 72, and it is 75."),
         (3, 1, "You said 3; it is 1."),
-        (300, 75, "You said 300; it is 75. That is 4.0 times less."),
-        (0.5, 2.25, "You said 0.5; it is 2.25. That is 4.5 times more."),
+        (300, 75, "You said 300; it is 75. Your guess is 4.0 times that."),
+        (0.5, 2.25, "You said 0.5; it is 2.25. That is 4.5 times your guess."),
         (-1, 2.25, "You said -1; it is 2.25."),
         (0, 2117, "You said 0; it is 2,117."),
         (1234.5, 0, "You said 1,234; it is 0."),
@@ -121,6 +181,17 @@ def test_right_answers_come_in_many_kinds():
 def test_reveal_says_what_is_true_beside_the_guess(guess, truth, said, capsys):
     lessons.reveal(guess, truth)
     assert capsys.readouterr().out == said + "\n"
+
+
+def test_reveal_has_a_unit_and_folds_what_nobody_guessed(capsys, monkeypatch):
+    lessons.reveal(2, 2.25, "nats per character")
+    assert capsys.readouterr().out.startswith("You said 2; it is 2.25 nats per character.")
+    outputs = []
+    monkeypatch.setattr(lessons, "display", outputs.append)
+    for missing in (..., None):
+        lessons.reveal(missing, "a <b>", "word")
+    fold = "<details><summary>The answer</summary>\n\na &lt;b&gt; word\n\n</details>"
+    assert [output.data for output in outputs] == [fold, fold] and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("guess", "truth"), [("75", 75), (75, "words"), ([75], 75)])
@@ -214,7 +285,7 @@ def test_no_answer_breaks_the_check(name, kind):
 def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
     outputs = []
     monkeypatch.setattr(exercise, "display", outputs.append)
-    EXERCISES[name].show_solution()
+    EXERCISES[name].show_hints()
     (code,) = re.findall(r"```python\n(.*?)```", outputs[0].data, re.DOTALL)
     scope = dict(vars(inspect.getmodule(EXERCISES[name].solution)))
     exec(code, scope)
@@ -222,7 +293,7 @@ def test_the_solution_shown_is_the_one_checked(name, monkeypatch):
 
 
 def test_texts_are_no_numbers():
-    for name in ("block_parameters", "encode"):
+    for name in ("block_parameters", "closing_distances"):
         exercise = EXERCISES[name]
 
         def said(*arguments, solution=exercise.solution):
