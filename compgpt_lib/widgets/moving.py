@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,15 @@ def interact(draw: Callable[..., Any], **choices: Any) -> None:
     """Show a chart below a slider, a menu or a box for each argument of the function that draws.
 
     `draw` returns a chart of `compgpt_lib.charts`; a choice is what ipywidgets' `interact` takes:
-    (least, most, step), a list, a text, True or False, or a widget. Raises TypeError where no
-    chart comes back, ValueError for a choice that is none of these.
+    (least, most, step), a list, a text, True or False, or a widget; it begins where the argument's
+    default is. Raises TypeError where no chart comes back, ValueError for a choice that is none of
+    these.
     """
-    controls = {name: _control(name, choice) for name, choice in choices.items()}
+    begin = {name: one.default for name, one in inspect.signature(draw).parameters.items()}
+    controls = {
+        name: _control(name, choice, begin.get(name, inspect.Parameter.empty))
+        for name, choice in choices.items()
+    }
 
     def drawn() -> Any:
         return draw(**{name: control.value for name, control in controls.items()})
@@ -49,9 +55,9 @@ def interact(draw: Callable[..., Any], **choices: Any) -> None:
         control.observe(moved, "value")
 
 
-def _control(name: str, choice: Any) -> Any:
-    """Return the widget of a choice, with the name of its argument."""
-    control = ipywidgets.interactive.widget_from_abbrev(choice)
+def _control(name: str, choice: Any, begin: Any) -> Any:
+    """Return the widget of a choice, with the name of its argument and where it begins."""
+    control = ipywidgets.interactive.widget_from_abbrev(choice, begin)
     if control is None:
         raise ValueError(
             f"{name} must be (least, most, step), a list, a text, True or False, got {choice!r}"

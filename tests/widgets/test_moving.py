@@ -54,6 +54,11 @@ def test_a_slider_draws_the_chart_anew(page):
     assert first(page) == 1.25
 
 
+def test_a_slider_begins_where_the_default_is(page):
+    interact(lambda a, b=4: drawn(a, b), a=(0.0, 1.0, 0.25), b=(1, 9))
+    assert first(page) == 0.5 and page.shown[1].figure.data[0].y[0] == 4
+
+
 def test_what_draws_no_chart_and_what_is_no_choice_are_refused(page):
     with pytest.raises(TypeError, match="draw must return a chart, .* got NoneType"):
         interact(lambda a: None, a=(0, 3))
