@@ -121,8 +121,7 @@ class Exercise:
                 return False, missing or str(error)
             except Exception as error:  # the learner's code may raise anything
                 for hint, wrong in self.hints.items():
-                    known = wrong.answer if isinstance(wrong, Slip) else wrong
-                    if repr(self._wrong(known, copy.deepcopy(case))) == repr(error):
+                    if repr(self._wrong(wrong, copy.deepcopy(case))) == repr(error):
                         return False, missing or hint
                 kind = "class" if isinstance(answer, type) else "function"
                 what = f"Your {kind} raised {type(error).__name__}{_place(error, answer)}: {error}"
@@ -140,8 +139,7 @@ class Exercise:
         if matches(wanted):
             return True, "Right."
         for hint, wrong in self.hints.items():
-            known = wrong.answer if isinstance(wrong, Slip) else wrong
-            if matches(self._wrong(known, case) for case in self._cases()):
+            if matches(self._wrong(wrong, case) for case in self._cases()):
                 return False, hint
         case, value, truth = next(
             triple

@@ -55,8 +55,9 @@ def progress() -> None:
     """Print which exercises have an answer of the learner's that was kept, and how long it is."""
     lines = {key: len(_code(path)) for key in EXERCISES if (path := _file(key)).is_file()}
     for key, count in lines.items():
-        print(f"{EXERCISES[key].solution.__name__:24s} {count:3d} lines")
-    print(f"{len(lines)} parts of yours, {sum(lines.values())} lines")
+        print(f"{name_of(key):24s} {count:3d} lines")
+    parts = "1 part" if len(lines) == 1 else f"{len(lines)} parts"
+    print(f"{parts} of yours, {sum(lines.values())} lines")
 
 
 def _key_of(answer: Any) -> str:

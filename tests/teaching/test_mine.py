@@ -83,6 +83,9 @@ def test_functions_come_back_as_they_are_or_as_the_solution(capsys):
         return w * o1 + (1 - w) * o2
 
     assert mine(my_mix) is my_mix
+    progress()
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2].split() == ["my_mix", "2", "lines"] and said[-1] == "1 part of yours, 2 lines"
 
     def my_mix(o1, o2, w):
         return o1 + o2
