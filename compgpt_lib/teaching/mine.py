@@ -2,7 +2,8 @@
 
 A class of the learner's becomes one of the library's kind, so that it is trained, looked into and
 completed with as the library's own. Its `forward` computes; where it knows nothing of what is asked
-(the cache of generation, dropout in training) the library's code computes with its weights.
+(the cache of generation, dropout in training, a lone branch) the library's code computes with its
+weights.
 """
 
 from __future__ import annotations
@@ -162,7 +163,8 @@ def _adopted(own: type[nn.Module], librarys: type[nn.Module]) -> type[nn.Module]
         return _computed(own, self, x)
 
     def predict(self: Any, ids: Tensor, targets: Tensor | None = None, cache: Any = None) -> Any:
-        if cache is not None or _drops(self):
+        # `only` gave it another name: a branch is missing, of which the learner's code knows nothing.
+        if cache is not None or _drops(self) or self.name != librarys.name:
             return librarys.forward(self, ids, targets, cache)
         check_ids(ids, targets, 0, self.config, self.device)
         logits = _computed(own, self, ids)  # (B, T, V)

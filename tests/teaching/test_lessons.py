@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from compgpt_lib.teaching import exercise, exercises, lessons
+from compgpt_lib.teaching import chapter05, exercise, lessons
 from compgpt_lib.teaching.chapter01 import MyTokenizer
 from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.tokenizer import CharTokenizer
@@ -70,10 +70,10 @@ def test_what_is_still_missing_is_named():
 
 
 def test_a_slip_is_the_solution_with_some_of_its_text_exchanged():
-    slip = exercise.Slip(exercises.mix, "(1 - w)", "w")
+    slip = exercise.Slip(chapter05.mix, "(1 - w)", "w")
     assert slip(1.0, 2.0, 0.25) == 0.75 and "w * o1 + w * o2" in slip.source
     with pytest.raises(ValueError, match="mix has no 'nothing' that could be exchanged"):
-        exercise.Slip(exercises.mix, "nothing", "")(1, 2, 0.5)
+        exercise.Slip(chapter05.mix, "nothing", "")(1, 2, 0.5)
 
 
 def test_hints_unfold_one_after_the_other(monkeypatch):
@@ -88,22 +88,22 @@ def test_hints_unfold_one_after_the_other(monkeypatch):
 
 
 def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
-    EXERCISES["mix"].check(exercises.mix)
+    EXERCISES["mix"].check(chapter05.mix)
     EXERCISES["mix"].check(lambda a, b, w: a + b)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
     outputs = []
     monkeypatch.setattr(exercise, "display", outputs.append)
     EXERCISES["mix"].show_hints()
-    assert "<details>" in outputs[0].data and inspect.getsource(exercises.mix) in outputs[0].data
+    assert "<details>" in outputs[0].data and inspect.getsource(chapter05.mix) in outputs[0].data
 
 
 def test_show_source_shows_what_runs(monkeypatch):
     outputs = []
     monkeypatch.setattr(lessons, "display", outputs.append)
-    lessons.show_source(exercises.Exercise.check, exercises.mix)
+    lessons.show_source(exercise.Exercise.check, chapter05.mix)
     assert outputs[0].data.startswith("```python\ndef check(self")
-    assert inspect.getsource(exercises.mix).strip() in outputs[0].data
+    assert inspect.getsource(chapter05.mix).strip() in outputs[0].data
 
 
 def test_an_answer_may_write_into_its_input_and_spoils_nothing():
@@ -238,7 +238,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
         "fused": lambda: F.scaled_dot_product_attention(x, x, x),
         "backward": lambda: (x * torch.ones(1, requires_grad=True)).sum().backward(),
         "autograd": lambda: torch.autograd.backward((x * torch.ones(1, requires_grad=True)).sum()),
-        "exercise": lambda: exercises.mix(x, x, 0.5),
+        "exercise": lambda: chapter05.mix(x, x, 0.5),
     }
     with pytest.raises(ZeroDivisionError):  # whatever happens inside, all is put back
         with lessons.by_hand(
@@ -247,7 +247,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
             F.layer_norm,
             F.scaled_dot_product_attention,
             torch.autograd.backward,
-            exercises.mix,
+            chapter05.mix,
         ):
             assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(
                 calls, True
