@@ -29,20 +29,47 @@ class Trace:
 
     `attention` maps a block's name to its patterns (h, T, T); `residual` maps each stage's name
     (embedding, blocks, compressions, in order) to what it passed on (T, width); `branches`, for
-    p-gpt, maps a branch to its weighted output (T, d), which sum to what the head reads;
-    `logits` is (T, V). `text` is what was read, "" for ids and a model without a vocabulary, and
-    `names` what people call blocks and stages, as `part_names` has them.
+    p-gpt, maps a branch to its weighted output (T, d), which sum to `final`, what the model's head
+    reads (T, head width); `logits` is (T, V). `text` is what was read, "" for ids and a model
+    without a vocabulary, and `names` what people call blocks and stages, as `part_names` has them.
     """
 
     in_words = "what trace(model, text) returned"
 
     ids: Tensor
     logits: Tensor
+    final: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
     text: str = ""
     attention: dict[str, Tensor] = field(default_factory=dict)
     residual: dict[str, Tensor] = field(default_factory=dict)
     branches: dict[str, Tensor] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class BlockTrace:
+    """What one block computed for one text, step by step, as plain tensors on the CPU.
+
+    `x` (T, d) is what it was given. Of each head: `q`, `k` and `v` (h, T, d / h), the `scores`
+    q k^T / sqrt(d / h) and the `weights` (h, T, T), the length of what each character looked at is
+    `carried` (h, T, T) into the stream, the `mixed` values (h, T, d / h), and what it `adds`
+    (h, T, d) in all. `attention` (T, d) is the sum of these and the output's bias,
+    `a` = LN1(x + attention), then `feed_forward` and `out` = LN2(a + feed_forward), (T, d) each.
+    """
+
+    x: Tensor
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    scores: Tensor
+    weights: Tensor
+    carried: Tensor
+    mixed: Tensor
+    adds: Tensor
+    attention: Tensor
+    a: Tensor
+    feed_forward: Tensor
+    out: Tensor
 
 
 @checked
@@ -146,7 +173,7 @@ def trace(model: Decoder, text: str | Tensor, knocked: Parts = ()) -> Trace:
     if len(ids) > model.config.context_length:
         raise ValueError(
             f"text must be at most context_length={model.config.context_length} characters, got "
-            f"{len(ids)}: text[-{model.config.context_length}:]"
+            f"{len(ids)}: cut it, text[-{model.config.context_length}:]"
         )
     own = model.for_evaluation()
     # What lies in a part has a longer name: a branch is silenced after its blocks, and what is
@@ -158,6 +185,9 @@ def trace(model: Decoder, text: str | Tensor, knocked: Parts = ()) -> Trace:
     for name, layer in own.named_modules():
         if isinstance(layer, watched):
             _watch(name, layer, record)
+    own.head.register_forward_pre_hook(
+        lambda _, inputs: setattr(record, "final", inputs[0][0].cpu())
+    )
     record.logits = own(ids[None])[0].cpu()
     if isinstance(text, str):
         record.text = text
@@ -169,3 +199,39 @@ def trace(model: Decoder, text: str | Tensor, knocked: Parts = ()) -> Trace:
             last = f"branches.{branch}.{len(blocks) - 1}"  # type: ignore[arg-type]
             record.branches[branch] = weight[branch].cpu() * record.residual[last]
     return record
+
+
+@torch.no_grad()
+@checked
+def trace_block(model: Decoder, text: str | Tensor, block: str) -> BlockTrace:
+    """Run a model on a text, or on ids (T,), and return what one block of it computed.
+
+    `block` is its name in code, as `parts` lists it. The model is not touched. Raises ValueError
+    for a text that the model cannot read, or a block that it has not.
+    """
+    ids = model.ids_of(text)
+    own = model.for_evaluation()
+    layers = {name: part for name, part in own.named_modules() if isinstance(part, DecoderBlock)}
+    checks.require_one_of("block", block, layers)
+    layer = layers[block]
+    outputs: dict[str, Tensor] = {}
+
+    def note(name: str, part: nn.Module) -> None:
+        part.register_forward_hook(lambda *given: outputs.__setitem__(name, given[-1][0]))
+
+    steps = {"attention": layer.attention, "a": layer.norm1, "feed_forward": layer.feed_forward}
+    for name, part in {**steps, "out": layer}.items():
+        note(name, part)
+    layer.register_forward_pre_hook(lambda _, inputs: outputs.__setitem__("x", inputs[0][0]))
+    own(ids[None])
+    q, k, v = layer.attention.split_heads(outputs["x"][None])[:, 0]  # (h, T, d / h) each
+    weights = layer.attention.pattern(q, k)  # (h, T, T)
+    mixed = weights @ v  # (h, T, d / h)
+    columns = layer.attention.output.weight.unflatten(1, (len(q), -1))  # (d, h, d / h)
+    heads = {
+        "scores": q @ k.mT / k.shape[-1] ** 0.5,
+        "carried": weights * torch.einsum("hsc,dhc->hsd", v, columns).norm(dim=-1)[:, None],
+        "adds": torch.einsum("htc,dhc->htd", mixed, columns),
+    }
+    found = {"q": q, "k": k, "v": v, "weights": weights, "mixed": mixed, **heads, **outputs}
+    return BlockTrace(**{name: value.cpu() for name, value in found.items()})

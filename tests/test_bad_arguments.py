@@ -123,6 +123,10 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
             ),
         ),
         "trace": (introspection.trace, dict(model=model, text=ids[0], knocked=["blocks.0"])),
+        "trace_block": (
+            introspection.trace_block,
+            dict(model=model, text=ids[0], block="blocks.0"),
+        ),
         "parts": (introspection.parts, dict(model=model)),
         "load_pretrained": (weights.load_pretrained, dict(name="gpt")),
         "character_classes": (measures.character_classes, dict(text="a")),
@@ -165,6 +169,10 @@ def public(corpus: Corpus, folder: Path) -> dict[str, tuple]:
         "explore_dimensions": (
             widgets.explore_dimensions,
             dict(model=model, sample=some_ids(8), text="abc"),
+        ),
+        "explore_forward": (
+            widgets.explore_forward,
+            dict(model=model, text="abc"),
         ),
         "playground": (
             widgets.playground,
@@ -267,6 +275,7 @@ ARGUMENTS = [
         for name in ("models", "prompt", "temperature", "top_p", "max_new", "seed")
     ],
     *[("trace", name) for name in ("model", "text", "knocked")],
+    *[("trace_block", name) for name in ("model", "text", "block")],
     ("parts", "model"),
     ("load_pretrained", "name"),
     ("character_classes", "text"),
@@ -289,6 +298,7 @@ ARGUMENTS = [
     *[("explore_attention", name) for name in ("models", "text")],
     *[("explore_branches", name) for name in ("model", "text")],
     *[("explore_dimensions", name) for name in ("model", "sample", "text")],
+    *[("explore_forward", name) for name in ("model", "text")],
     *[("train", name) for name in ("model", "corpus", "config")],
     *[("run_folder", name) for name in ("model", "corpus", "config")],
     *[("mean_loss", name) for name in ("model", "corpus", "split", "windows", "batch_size")],

@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from compgpt_lib.evaluation import completion_scores
-from compgpt_lib.introspection import parts, trace
+from compgpt_lib.introspection import parts, trace, trace_block
 from compgpt_lib.training import mean_loss
 
 CASES = int(os.environ.get("COMPGPT_CASES", 40))
@@ -36,6 +36,36 @@ def test_a_trace_leaves_the_model_as_it_was(name, kernel_size):
     first, second = (trace(model, some_ids(1)[0]).logits for _ in range(2))
     assert_close(first, second)  # no dropout in it
     assert model.training
+    assert not any(layer._forward_hooks for layer in model.modules())
+
+
+@each_kind
+def test_a_block_step_by_step_adds_up(name, kernel_size):
+    """By the equations of the block, and what `trace` says of the same pass."""
+    model, ids = tiny_model(name, kernel_size=kernel_size), some_ids(1, 10)[0]
+    record = trace(model, ids)
+    assert_close(model.head(record.final), record.logits)
+    for block, weights in record.attention.items():
+        steps, layer = trace_block(model, ids, block), model.get_submodule(block)
+        q, k, v = steps.q, steps.k, steps.v  # (h, T, d / h)
+        assert_close(steps.scores, q @ k.mT / q.shape[-1] ** 0.5)
+        future = torch.ones(10, 10).triu(1).bool()
+        assert_close(steps.weights, steps.scores.masked_fill(future, -torch.inf).softmax(-1))
+        assert_close(steps.weights, weights)
+        assert_close(steps.mixed, weights @ v)
+        output = layer.attention.output
+        size = q.shape[-1]
+        for head, adds in enumerate(steps.adds):
+            columns = output.weight[:, head * size : (head + 1) * size]
+            assert_close(adds, steps.mixed[head] @ columns.T)
+            one = (weights[head, 9, 4] * v[head, 4] @ columns.T).norm()
+            assert_close(steps.carried[head, 9, 4], one)
+        assert_close(steps.attention, steps.adds.sum(0) + output.bias)
+        assert_close(steps.a, layer.norm1(steps.x + steps.attention))
+        assert_close(steps.out, layer.norm2(steps.a + steps.feed_forward))
+        assert_close(steps.out, record.residual[block])
+    with pytest.raises(ValueError, match="block must be one of"):
+        trace_block(model, ids, "blocks.9")
     assert not any(layer._forward_hooks for layer in model.modules())
 
 

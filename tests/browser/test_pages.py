@@ -18,6 +18,7 @@ from compgpt_lib.widgets import (
     explore_attention,
     explore_branches,
     explore_dimensions,
+    explore_forward,
     playground,
 )
 from compgpt_lib.widgets.view import script, sign
@@ -272,6 +273,10 @@ def dimensions(name):
     return "dimensions", explore_dimensions(load_pretrained(name), CODE * 30, CODE)
 
 
+def forward(name):
+    return "forward", explore_forward(load_pretrained(name), CODE)
+
+
 def completions():
     return "playground", playground(load_pretrained("gpt"), CODE, max_new=5)
 
@@ -286,6 +291,8 @@ def completions():
         partial(dimensions, "gpt"),
         partial(dimensions, "lc-gpt"),
         partial(dimensions, "cc-gpt"),
+        partial(forward, "p-gpt"),
+        partial(forward, "lc-gpt"),
         completions,
     ],
 )

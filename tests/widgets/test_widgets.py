@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from compgpt_lib import measures
+from compgpt_lib import charts, measures
 from compgpt_lib.generation import Sampling, generate
-from compgpt_lib.introspection import part_names, parts, trace
+from compgpt_lib.introspection import part_names, parts, trace, trace_block
 from compgpt_lib.measures import CLASSES
 from compgpt_lib.models import MODELS, build
 from compgpt_lib.weights import load_pretrained
@@ -31,6 +31,7 @@ from compgpt_lib.widgets import (
     explore_attention,
     explore_branches,
     explore_dimensions,
+    explore_forward,
     playground,
 )
 from compgpt_lib.widgets.view import COLORS, View, script, sign
@@ -41,7 +42,7 @@ HOSTILE = [
     "e\u0301 \u202e\u05d0\u05d1 \U0001f600 \x00\x07\r\n\t\ud83d",
     "\u0301" * 30,
 ]
-NAMES = ("attention", "branches", "dimensions", "playground")
+NAMES = ("attention", "branches", "dimensions", "forward", "playground")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,8 @@ def of(name, shipped, sample, text=CODE):
         return explore_attention({kind: shipped[kind] for kind in ("gpt", "p-gpt")}, text)
     if name == "branches":
         return explore_branches(shipped["p-gpt"], text)
+    if name == "forward":
+        return explore_forward(shipped["gpt"], text)
     if name == "playground":
         return playground(shipped, text, max_new=60)
     return explore_dimensions(shipped["lc-gpt"], sample, text)
@@ -214,6 +217,11 @@ def test_attention_as_it_is_sent_is_the_librarys(shipped, kind):
         assert widths == [128, 128, 64, 64]
 
 
+def test_a_branch_has_one_colour_in_charts_views_and_stills():
+    for branch in ("first", "second"):
+        assert COLORS[branch] == charts.STYLES[f"{branch} branch"][0].lower()
+
+
 def test_branches_as_they_are_sent_add_up(shipped):
     model = shipped["p-gpt"]
     view = explore_branches(model, CODE)
@@ -262,6 +270,49 @@ def test_stages_as_they_are_sent_are_the_librarys(shipped, sample):
         assert came[stage] == pytest.approx(
             share[:-1][range(len(CODE) - 1), record.ids[1:]].numpy()
         )
+
+
+@pytest.mark.parametrize("kind", ["gpt", "p-gpt", "lc-gpt", "cc-gpt"])
+def test_a_followed_character_as_it_is_sent_is_the_librarys(shipped, kind):
+    model = shipped[kind]
+    view = explore_forward(model, CODE)
+    record = trace(model, CODE)
+    assert [stage["part"] for stage in view.fixed["stages"]] == list(record.residual)
+    heads = [head["part"] for stage in view.fixed["stages"] for head in stage["heads"]]
+    assert heads == [part for part in parts(model) if ".heads." in part]
+    named = measures.head_names(record).tolist()
+    assert view.answer["patterns"] == dict(zip(heads, named, strict=True))
+    assert view.answer["at"] == len(CODE) - 1 and view.answer["patterns"][view.answer["head"]]
+    for part, at in ((heads[0], 20), (heads[-1], 0), (heads[6], len(CODE) - 1)):
+        answer = answered(view, text=CODE, at=at, head=part)
+        block, _, head = part.partition(".heads.")
+        steps, head = trace_block(model, CODE, block), int(head)
+        wanted = {
+            "token": model.embedding.token.weight[record.ids[at]],
+            "position": model.embedding.position.weight[at],
+            "query": steps.q[head, at],
+            "keys": steps.k[head, : at + 1],
+            "values": steps.v[head, : at + 1],
+            "scores": steps.scores[head, at, : at + 1],
+            "weights": record.attention[block][head, at, : at + 1],
+            "mixed": steps.mixed[head, at],
+            "lengths": steps.adds[:, at].norm(dim=-1),
+            "out": record.residual[block][at],
+            "final": record.final[at],
+        }
+        for name, row in wanted.items():
+            assert numbers(answer[name], -1) == pytest.approx(row.detach().flatten().numpy())
+        for row, sent_ in zip(record.residual.values(), answer["stream"], strict=True):
+            assert numbers(sent_, -1) == pytest.approx(row[at].numpy())
+        share = record.logits[at].softmax(-1)
+        assert answer["candidates"] == share.topk(10).indices.tolist()
+        assert answer["p"] == pytest.approx(share.topk(10).values.tolist(), abs=1e-5)
+        assert answer["logits"] == pytest.approx(record.logits[at, answer["candidates"]].tolist())
+        assert np.exp(answer["logits"][0]) / answer["total"] == pytest.approx(answer["p"][0])
+    assert answered(view, text=CODE, at=9999)["at"] == len(CODE) - 1
+    assert answered(view, text=CODE, at=-3)["at"] == 0
+    assert "head must be one of" in refused(view, text=CODE, head="blocks.9.heads.0")
+    assert "at must be" in refused(view, text=CODE, at="1")
 
 
 def test_a_sample_is_a_long_text_or_windows_of_ids(shipped, sample):
@@ -472,6 +523,8 @@ def test_what_cannot_be_shown_is_refused(shipped, sample):
         explore_branches(gpt, CODE)
     with pytest.raises(TypeError, match="gpt, lc-gpt or cc-gpt"):
         explore_dimensions(pair, sample, CODE)
+    with pytest.raises(ValueError, match="the model has no vocabulary yet"):
+        explore_forward(build("gpt", tiny()), "abc")
     for show in (explore_attention, playground):
         with pytest.raises(ValueError, match="the model has no vocabulary yet"):
             show(build("gpt", tiny()), "abc")
