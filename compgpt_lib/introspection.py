@@ -38,12 +38,12 @@ class Trace:
 
     ids: Tensor
     logits: Tensor
-    final: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
     text: str = ""
     attention: dict[str, Tensor] = field(default_factory=dict)
     residual: dict[str, Tensor] = field(default_factory=dict)
     branches: dict[str, Tensor] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    final: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
 
 
 @dataclass

@@ -66,7 +66,7 @@ def test_a_block_step_by_step_adds_up(name, kernel_size):
         assert_close(steps.out, record.residual[block])
     with pytest.raises(ValueError, match="block must be one of"):
         trace_block(model, ids, "blocks.9")
-    assert not any(layer._forward_hooks for layer in model.modules())
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
 
 
 def test_the_residual_stream_stage_by_stage():

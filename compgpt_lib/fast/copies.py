@@ -15,5 +15,6 @@ def apart(module: Module) -> Module:
     own = copy.copy(module)
     own._modules = {name: part and apart(part) for name, part in module._modules.items()}
     own._forward_hooks = copy.copy(module._forward_hooks)  # so that `trace` may add its own
+    own._forward_pre_hooks = copy.copy(module._forward_pre_hooks)
     own.training = False
     return own
