@@ -17,7 +17,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks assignments bench soak paper pretrain studies students colab book clean
+.PHONY: help run lab test check lint notebooks assignments progress bench soak paper pretrain studies students colab book clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -64,7 +64,10 @@ notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
 	@$(BIN)/python tools/chapters.py save
 
 assignments: .venv/.stamp ## check and release the assignments; with SUBMISSIONS=folder grade them
-	@$(BIN)/python tools/assignments.py $(if $(SUBMISSIONS),grade "$(SUBMISSIONS)",release)
+	@$(BIN)/python tools/assignments.py $(if $(SUBMISSIONS),grade "$(SUBMISSIONS)" $(if $(DUE),--due "$(DUE)") $(if $(FEEDBACK),--feedback $(FEEDBACK)),release)
+
+progress: .venv/.stamp ## with ANSWERS=folder: which exercises each student has right (runs/progress.csv)
+	@$(BIN)/python tools/progress.py $(if $(ANSWERS),"$(ANSWERS)")
 
 bench: .venv/.stamp ## measure every claim of speed, write the tables of both READMEs (ten minutes)
 	@$(BIN)/python benchmarks/bench.py --write
@@ -84,7 +87,7 @@ pretrain: .venv/.stamp ## train the models that the kit ships, and write data/pr
 studies: .venv/.stamp ## run the trainings of all studies, and write data/studies (hours)
 	@for name in rates comparison healing variant_rates branches narrow recall tokens texts transfer context sizes; do $(BIN)/compgpt study $$name --folder data/studies || exit 1; done
 
-students: .venv/.stamp ## build dist/compgpt-students.zip, the kit without its answers
+students: .venv/.stamp ## build dist/compgpt-students.zip, the kit without the solutions and tests of the assignments
 	@$(BIN)/python tools/students.py
 
 colab: .venv/.stamp ## build dist/compgpt-colab.zip: wheel and notebooks, for Colab

@@ -64,6 +64,15 @@ def test_run_says_what_happened_and_writes_one_page(notebooks, tmp_path):
     assert invoke("run", "--only", "09").exit_code == 2
 
 
+def test_every_guess_is_listed_with_its_question_and_answer():
+    done = invoke("guesses")
+    asked = [line for line in done.output.splitlines() if line.startswith("- ")]
+    cells = [cell for path in chapters.chapters() for cell in nbformat.read(path, 4).cells]
+    assert len(asked) == sum("reveal(" in cell.source for cell in cells if "outputs" in cell) > 80
+    assert all(re.fullmatch(r"- \S.+ \*\*.+\*\*", line) for line in asked)
+    assert any("highest probability? **t " in line for line in asked)
+
+
 def test_work_is_a_copy_without_outputs_and_is_never_overwritten(notebooks, tmp_path, monkeypatch):
     path = notebooks("01_good.ipynb", "print('the answer')")
     (path.parent / "elsewhere.md").write_text("elsewhere")

@@ -47,6 +47,7 @@ def archive(tmp_path_factory) -> Path:
     out = folder / "compgpt-colab.zip"
     done = CliRunner().invoke(app, ["--out", str(out), "--released", str(released.parent)])
     assert done.exit_code == 0, done.output
+    assert "assignments in it: 1_characters\n" in done.output
     unpacked = folder / "unpacked"
     zipfile.ZipFile(out).extractall(unpacked)
     return unpacked
@@ -59,6 +60,9 @@ def test_the_archive_holds_the_kit_and_no_solution(archive):
     assert names == chapters | {wheel.name, "README.txt", "elsewhere.md"} | {
         "assignments/1_characters.ipynb"
     }
+    for chapter in chapters:  # results would tell what is to be guessed
+        cells = json.loads((archive / chapter).read_text(encoding="utf-8"))["cells"]
+        assert not any(cell.get("outputs") for cell in cells), chapter
     inside = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith("compgpt_lib/pretrained/gpt.safetensors") for name in inside)
     assert not any("assignments" in name or "tests" in name for name in inside)

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -21,8 +22,10 @@ import sys
 import tempfile
 import unicodedata
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any
 
@@ -31,10 +34,12 @@ import pandas as pd
 import typer
 from alembic.script import ScriptDirectory
 from filelock import FileLock, Timeout
+from nbconvert.filters import strip_ansi
 from nbgrader.api import Base, Gradebook
 from nbgrader.apps.api import NbGraderAPI
 from nbgrader.dbutil import ALEMBIC_DIR
 from nbgrader.validator import Validator
+from remarks import TIMEOUT, alike, errors, ran_out
 from submissions import Submission, collect, identifier, shown
 from tqdm.auto import tqdm
 from traitlets.config import Config
@@ -66,6 +71,7 @@ TABLES = (
     " problem TEXT, failed INTEGER, PRIMARY KEY (id, assignment))",
     "CREATE TABLE IF NOT EXISTS compgpt_released (assignment TEXT PRIMARY KEY, digest TEXT)",
 )
+ADDED = ("handed_in", "late", "lms", "folder")  # columns that earlier versions of the kit lack
 STRANGERS = (
     "SELECT count(DISTINCT student_id) FROM submitted_assignment "
     "WHERE student_id NOT IN (SELECT id FROM compgpt_marks)"
@@ -78,11 +84,31 @@ LOST = (
     "(SELECT * FROM submitted_assignment JOIN assignment ON assignment.id = assignment_id "
     "WHERE student_id = compgpt_marks.id AND assignment.name = compgpt_marks.assignment)"
 )
-COLUMNS = ["student", "id", "assignment", "score", "max_score", "to read", "problem"]
+COLUMNS = [
+    *("student", "id", "lms id", "assignment", "score", "max_score"),
+    *("handed in", "late", "to read", "problem"),
+]
+TASK_COLUMNS = ["student", "id", "assignment", "task", "points", "of"]
+
+
+class Detail(StrEnum):
+    """What feedback shows."""
+
+    full = "full"
+    short = "short"
+
+
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(help="Where the course folder, grades and feedback go.")]
 Seconds = Annotated[int, typer.Option(help="What one cell of a submission may take.")]
 Again = Annotated[bool, typer.Option(help="Mark what was marked before and is unchanged, too.")]
+Due = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%d %H:%M"], help="What is newer is late: 2026-12-03 23:59, say."),
+]
+Feedback = Annotated[
+    Detail, typer.Option(help="short: points and what a test says, without the tests themselves.")
+]
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,15 @@ class Mark:
     digest: str  # of what was marked; "" where there is no notebook
     problem: str
     failed: bool  # then there are no points
+    handed_in: str = ""
+    late: str = ""  # or "yes"
+    lms: str = ""
+    folder: str = ""
+
+    @property
+    def place(self) -> str:
+        """What the feedback's folder is called: Moodle wants its own name back."""
+        return self.folder or self.student
 
 
 def names() -> list[str]:
@@ -125,7 +160,10 @@ def course(out: Path, timeout: int = 60) -> Iterator[NbGraderAPI]:
         config = Config()
         config.CourseDirectory.db_url = GRADEBOOK
         config.Execute.timeout = timeout
+        config.Execute.iopub_timeout = timeout  # on a busy machine the last output comes late
         config.Execute.interrupt_on_timeout = True
+        config.Execute.error_on_timeout = failure(TIMEOUT, f"a cell ran past {timeout} s")
+        config.Execute.on_cell_start = sparing()
         config.Execute.kernel_name = "python3"
         config.ExecutePreprocessor.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
         api = NbGraderAPI(config=config)
@@ -133,6 +171,30 @@ def course(out: Path, timeout: int = 60) -> Iterator[NbGraderAPI]:
             api.coursedir.root = "."
         api.log.setLevel(logging.ERROR)
         yield api
+
+
+def failure(name: str, said: str) -> dict[str, Any]:
+    """Return what stands under a cell that did not run to its end."""
+    return {"ename": name, "evalue": said, "traceback": [f"{name}: {said}"]}
+
+
+def sparing() -> Callable[..., None]:
+    """Return what nbgrader calls before each cell: it spares hidden tests that could only time out.
+
+    Those whose visible test ran out of time would run as long again, and give no points either.
+    """
+    seen: dict[str, Any] = {}
+
+    def before(cell: Any, cell_index: int) -> None:
+        name = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+        seen[name] = cell
+        visible = seen.get(f"{name.removesuffix('-hidden')}-visible", {})
+        if name.endswith("-hidden") and any(one["ename"] == TIMEOUT for one in errors(visible)):
+            cell.metadata["tags"] = ["skip-execution"]
+            said = failure("NotRun", "the test that students see ran out of time")
+            cell.outputs = [nbformat.v4.new_output("error", **said)]
+
+    return before
 
 
 @contextlib.contextmanager
@@ -188,6 +250,10 @@ def open_gradebook(out: Path) -> None:
                 raise sqlite3.DatabaseError("this is not a whole gradebook")
             for statement in TABLES:
                 table.execute(statement)
+            columns = {row[1] for row in table.execute("PRAGMA table_info(compgpt_marks)")}
+            for column in ADDED:
+                if column not in columns:
+                    table.execute(f"ALTER TABLE compgpt_marks ADD COLUMN {column} TEXT DEFAULT ''")
             table.execute(LOST, [WAITING, UNMARKED])
             (strangers,) = table.execute(STRANGERS).fetchone()
     except sqlite3.OperationalError as error:
@@ -217,9 +283,12 @@ def marks(out: Path) -> Iterator[sqlite3.Connection]:
 def read_marks(out: Path) -> dict[tuple[str, str], Mark]:
     """Return by student and assignment what was marked until now."""
     with marks(out) as table:
-        columns = "student, assignment, digest, problem, failed"
+        columns = "student, assignment, digest, problem, failed, handed_in, late, lms, folder"
         rows = table.execute(f"SELECT {columns} FROM compgpt_marks").fetchall()
-    known = [Mark(json.loads(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows]
+    known = [
+        Mark(json.loads(student), name, digest, problem, bool(failed), *about)
+        for student, name, digest, problem, failed, *about in rows
+    ]
     return {(mark.student, mark.assignment): mark for mark in known}
 
 
@@ -227,21 +296,42 @@ def keep(table: sqlite3.Connection, *those: Mark) -> None:
     """Write down what became of some students' assignments."""
     rows = [
         # JSON in ASCII keeps a name that is no Unicode, too.
-        (identifier(one.student), json.dumps(one.student), *list(vars(one).values())[1:])
+        vars(one)
+        | {"id": identifier(one.student), "student": json.dumps(one.student)}
+        | {"folder": shown(one.folder)}
         for one in those
     ]
-    table.executemany("INSERT OR REPLACE INTO compgpt_marks VALUES (?, ?, ?, ?, ?, ?)", rows)
+    columns = ["id", *(field.name for field in fields(Mark))]
+    values = ", ".join(f":{column}" for column in columns)
+    table.executemany(
+        f"INSERT OR REPLACE INTO compgpt_marks ({', '.join(columns)}) VALUES ({values})", rows
+    )
 
 
 def check(api: NbGraderAPI, name: str) -> None:
     """Stop if the solution of an assignment does not pass its tests with the kit as it is here."""
+    path = f"source/{name}/{name}.ipynb"
     with fixed_environment():
-        failures = Validator(config=api.config).validate(f"source/{name}/{name}.ipynb")
-    if failures:
-        raise typer.BadParameter(
-            f"{name} does not pass its own tests, so nothing was marked: mend the source or the "
-            f"installation (`make check`), then call this again. {failures}"
-        )
+        results = Validator(config=api.config).validate(path)
+    if results:
+        tasks = {
+            cell.source.strip(): cell.metadata.nbgrader.grade_id
+            for cell in nbformat.read(path, as_version=4).cells
+            if "nbgrader" in cell.metadata
+        }
+        failed = []
+        for kind, those in results.items():
+            for one in those:
+                said = last_line(strip_ansi(one.get("raw_error", kind)))
+                failed.append(f"task {tasks.get(one['source'], 'unknown')}: {said}")
+        raise BrokenError(f"{name} does not pass its own tests ({'; '.join(failed)})")
+
+
+class BrokenError(Exception):
+    """An assignment whose own solution fails, in words."""
+
+
+MEND = "Mend the source or the installation (`make check`), then call this again."
 
 
 def prepare(api: NbGraderAPI, out: Path, name: str) -> None:
@@ -265,8 +355,12 @@ def release(out: Out = Path("runs/assignments")) -> None:
     """Check that each source notebook passes its own tests, and write what students get."""
     out = out.absolute()
     with course(out) as api:
-        for name in tqdm(names(), desc="assignments"):
-            check(api, name)
+        for number, name in enumerate(tqdm(names(), desc="assignments")):
+            try:
+                check(api, name)
+            except BrokenError as error:
+                left = ", ".join(names()[number:])
+                raise typer.BadParameter(f"{error}. Not released: {left}. {MEND}") from None
             prepare(api, out, name)
     print(f"for the students: {shown(out / 'course' / 'release')}")
 
@@ -277,10 +371,13 @@ def grade(
     out: Out = Path("runs/assignments"),
     timeout: Seconds = 60,
     again: Again = False,
+    due: Due = None,
+    feedback: Feedback = Detail.full,
 ) -> None:
     """Mark every submission; write `grades.csv` and HTML feedback; one that fails stops nothing.
 
-    What was marked before and is unchanged keeps its points, those given by hand too.
+    What was marked before and is unchanged keeps its points, those given by hand too. What is late
+    is marked, but never takes the place of what was in time. `tasks.csv` has the points by task.
     """
     submissions, out = submissions.absolute(), out.absolute()
     if not submissions.is_dir():
@@ -296,39 +393,51 @@ def grade(
             released = Path("release", name, f"{name}.ipynb")
             if in_step.get(name) != digest_of(name) or not released.is_file():
                 prepare(api, out, name)
-        handed_in, to_mark = take_in(submissions, out, timeout, again)
+        handed_in, to_mark = take_in(submissions, out, timeout, again, due)
         for name in sorted({one.assignment for one in to_mark}):
-            check(api, name)  # or everybody would pay for what is broken here
+            try:
+                check(api, name)  # or everybody would pay for what is broken here
+            except BrokenError as error:
+                raise typer.BadParameter(f"{error}. Nothing was marked. {MEND}") from None
         for submission in tqdm(to_mark, desc="submissions"):
             problem = mark(api, submission)
             with marks(out) as table:
                 keep(table, settled(submission, timeout, problem))
-        give_feedback(api, out, {(one.student, one.assignment) for one in handed_in})
-        rows = grades(api, out)
-        try:
-            write_text(out / "grades.csv", as_csv(rows))
-        except OSError as error:
-            raise typer.BadParameter(
-                f"grades.csv cannot be written ({error}): close it where it is open, then grade "
-                "again; all is marked, so that takes seconds"
-            ) from None
+        give_feedback(api, out, {(one.student, one.assignment) for one in handed_in}, feedback)
+        rows, tasks = grades(api, out)
+        for name, content in (
+            ("grades.csv", as_csv(rows)),
+            ("tasks.csv", as_csv(tasks, TASK_COLUMNS)),
+        ):
+            try:
+                write_text(out / name, content)
+            except OSError as error:
+                raise typer.BadParameter(
+                    f"{name} cannot be written ({error}): close it where it is open, then grade "
+                    "again; all is marked, so that takes seconds"
+                ) from None
     printed = pd.DataFrame([[shown(v) for v in row] for row in rows], columns=COLUMNS).to_string(
         index=False
     )
     print(printed)
-    print(f"\ngrades: {shown(out / 'grades.csv')}\nfeedback: {shown(out / 'feedback')}")
+    print(hardest(tasks))
+    print(f"\ngrades: {shown(out / 'grades.csv')}\npoints by task: {shown(out / 'tasks.csv')}")
+    print(f"feedback: {shown(out / 'feedback')}")
 
 
 def take_in(
-    folder: Path, out: Path, timeout: int, again: bool
+    folder: Path, out: Path, timeout: int, again: bool, due: datetime | None
 ) -> tuple[list[Submission], list[Submission]]:
     """Put what was handed in where nbgrader expects it; return all of it, and what is to be marked.
 
-    What failed is marked anew: it may have been the machine's fault.
+    What failed is marked anew: it may have been the machine's fault. What is late is left where
+    something else was marked that was in time.
     """
     released = {name: Path("release", name, f"{name}.ipynb") for name in names()}
     handed_in, problems = collect(
-        folder, {name: nbformat.read(path, as_version=4) for name, path in released.items()}
+        folder,
+        {name: nbformat.read(path, as_version=4) for name, path in released.items()},
+        due.timestamp() + 60 if due else math.inf,  # to the end of that minute
     )
     shutil.rmtree("submitted", ignore_errors=True)
     before = read_marks(out)
@@ -336,10 +445,15 @@ def take_in(
     to_mark = []
     for one in handed_in:
         place = Path(identifier(one.student), one.assignment, f"{one.assignment}.ipynb")
-        write_text("submitted" / place, one.notebook)
         row = settled(one, timeout)
         known = before.get((one.student, one.assignment))
-        unchanged = known and not known.failed and known.digest == row.digest
+        marked = known if known and not known.failed else None
+        if marked and one.late and not marked.late and marked.digest != row.digest:
+            said = f"late, so it does not count: the notebook of {one.handed_in}"
+            rows.append(replace(marked, problem=joined(marked.problem, said)))
+            continue
+        write_text("submitted" / place, one.notebook)
+        unchanged = marked and marked.digest == row.digest
         if again or not unchanged or not ("autograded" / place).is_file():
             to_mark.append(one)
             # If this call is killed, nobody is forgotten, or has the points of an older notebook.
@@ -355,11 +469,17 @@ def take_in(
     return handed_in, to_mark
 
 
-def settled(submission: Submission, timeout: int, problem: str = "") -> Mark:
+def settled(one: Submission, timeout: int, problem: str = "") -> Mark:
     """Return what is kept of a submission that was marked."""
-    digest = digest_of(submission.assignment, submission.notebook, str(timeout))
-    said = problem or submission.remark
-    return Mark(submission.student, submission.assignment, digest, said, bool(problem))
+    digest = digest_of(one.assignment, one.notebook, str(timeout))
+    about = one.handed_in, "yes" if one.late else "", one.lms, one.folder
+    said = problem or one.remark
+    return Mark(one.student, one.assignment, digest, said, bool(problem), *about)
+
+
+def joined(*remarks: str) -> str:
+    """Return remarks as one, each once."""
+    return " / ".join(dict.fromkeys(one for text in remarks for one in text.split(" / ") if one))
 
 
 def mark(api: NbGraderAPI, submission: Submission) -> str:
@@ -375,14 +495,16 @@ def mark(api: NbGraderAPI, submission: Submission) -> str:
     return ""
 
 
-def give_feedback(api: NbGraderAPI, out: Path, now: set[tuple[str, str]]) -> None:
+def give_feedback(
+    api: NbGraderAPI, out: Path, now: set[tuple[str, str]], detail: Detail = Detail.full
+) -> None:
     """Write the feedback of what was graded `now`, or has none, by the students' names."""
     known = read_marks(out)
-    students = [folded(name) for name in {student for student, _ in known}]
+    students = [folded(name) for name in {row.place for row in known.values()}]
     for (student, name), row in tqdm(known.items(), desc="feedback"):
         number = identifier(student)
-        by_name, by_id = (out / "feedback" / who / f"{name}.html" for who in (student, number))
-        named = is_folder_name(student) and students.count(folded(student)) == 1
+        by_name, by_id = (out / "feedback" / who / f"{name}.html" for who in (row.place, number))
+        named = is_folder_name(row.place) and students.count(folded(row.place)) == 1
         page, other = (by_name, by_id) if named else (by_id, by_name)
         for stale in (page, other) if row.failed else (other,):
             with contextlib.suppress(OSError):
@@ -391,9 +513,12 @@ def give_feedback(api: NbGraderAPI, out: Path, now: set[tuple[str, str]]) -> Non
         if row.failed or not graded or ((student, name) not in now and page.is_file()):
             continue
         try:
-            tell(api.generate_feedback(name, number, force=True), name)
             page.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(Path("feedback", number, name, page.name), page)
+            if detail is Detail.short:
+                write_text(page, in_short(api, student, name))
+            else:
+                tell(api.generate_feedback(name, number, force=True), name)
+                os.replace(Path("feedback", number, name, page.name), page)
         except Exception as error:  # the points stand
             said = f"marked, but no feedback: {last_line(str(error) or repr(error))}"
             with marks(out) as table:
@@ -420,26 +545,93 @@ def last_line(log: str) -> str:
     return shown((said or lines or ["nbgrader gave no reason"])[-1])[:200]
 
 
-def grades(api: NbGraderAPI, out: Path) -> list[list[Any]]:
-    """Return every student's points, what a person has yet to read, and what went wrong."""
+def autograded(student: str, name: str) -> dict[str, Any]:
+    """Return a student's notebook as it was marked, with its outputs."""
+    path = Path("autograded", identifier(student), name, f"{name}.ipynb")
+    notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return notebook
+
+
+def in_short(api: NbGraderAPI, student: str, name: str) -> str:
+    """Return a page with the points of each test and what it says, but no line of it."""
+    said = {
+        cell["metadata"]["nbgrader"]["grade_id"]: " ".join(map(words, errors(cell)))
+        for cell in autograded(student, name)["cells"]
+        if "nbgrader" in cell["metadata"]
+    }
+    with api.gradebook as gradebook:
+        (notebook,) = gradebook.find_submission(name, identifier(student)).notebooks
+        rows = [
+            [one.name, one.score, one.max_score, said.get(one.name, "")] for one in notebook.grades
+        ]
+        total = f"{notebook.score:g} of {notebook.max_score:g} points"
+    table = pd.DataFrame(rows, columns=["test", "points", "of", "what it says"])
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>'
+    return f"{head}<h1>{name}</h1><p>{total}</p>{table.to_html(index=False, border=0)}</html>"
+
+
+def words(error: Mapping[str, Any]) -> str:
+    """Return what an error says; an assertion speaks for itself."""
+    asserted = error["ename"] == "AssertionError"
+    return error["evalue"] or "not yet" if asserted else f"{error['ename']}: {error['evalue']}"
+
+
+def grades(api: NbGraderAPI, out: Path) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return every student's points, and what to know of it; and the points task by task."""
     with api.gradebook as gradebook:
         most = {assignment.name: assignment.max_score for assignment in gradebook.assignments}
-        points = {
-            (submission.student.id, name): (submission.score, submission.needs_manual_grade)
-            for name in most
-            for submission in gradebook.assignment_submissions(name)
-        }
+        points = {}
+        by_task = {}
+        for name in most:
+            for submission in gradebook.assignment_submissions(name):
+                key = submission.student.id, name
+                points[key] = submission.score, submission.needs_manual_grade
+                by_task[key] = tasks_of(submission)
+    known = read_marks(out)
+    marked = {key: autograded(*key) for key, row in known.items() if not row.failed}
+    same = {
+        name: alike({student: book for (student, which), book in marked.items() if which == name})
+        for name in most
+    }
     rows: list[list[Any]] = []
-    for (student, name), row in sorted(read_marks(out).items()):
+    tasks: list[list[Any]] = []
+    for (student, name), row in sorted(known.items()):
         number = identifier(student)
-        # The gradebook keeps what an earlier submission got; one with a problem got nothing.
-        score, unread = (0.0, False) if row.failed else points[number, name]
-        read = "yes" if unread else ""
-        rows.append([student, number, name, score, most.get(name, ""), read, row.problem])
-    return rows
+        score, unread, problem = 0.0, False, row.problem
+        if not row.failed:  # the gradebook keeps what an earlier submission got
+            score, unread = points[number, name]
+            tasks += [[student, number, name, *task] for task in by_task[number, name]]
+            remarks = ran_out(marked[student, name]), shown(same[name].get(student, ""))
+            problem = joined(problem, *remarks)
+        about = row.handed_in, row.late, "yes" if unread else "", problem
+        rows.append([student, number, row.lms, name, score, most.get(name, ""), *about])
+    return rows, tasks
 
 
-def as_csv(rows: list[list[Any]]) -> str:
+def tasks_of(submission: Any) -> list[tuple[str, float, float]]:
+    """Return the tasks of a submission that are marked, each with its points and the most."""
+    tasks: dict[str, tuple[float, float]] = {}
+    for one in (one for notebook in submission.notebooks for one in notebook.grades):
+        if not one.needs_manual_grade:
+            task = re.sub("-(visible|hidden)$", "", one.name)
+            points, most = tasks.get(task, (0.0, 0.0))
+            tasks[task] = points + one.score, most + one.max_score
+    return [(task, *both) for task, both in tasks.items()]
+
+
+def hardest(tasks: list[list[Any]], count: int = 5) -> str:
+    """Return in words the tasks with the smallest share of their points, the hardest first."""
+    table = pd.DataFrame([row[2:] for row in tasks], columns=TASK_COLUMNS[2:])
+    sums = table.groupby(["assignment", "task"], as_index=False)[["points", "of"]].sum()
+    sums["share"] = sums["points"] / sums["of"]
+    lines = [
+        f"  {one.assignment}  {one.task}  {one.share:.0%} of the points"
+        for one in sums[sums.share < 1].sort_values("share", kind="stable")[:count].itertuples()
+    ]
+    return "\n".join(["\nthe hardest tasks:", *lines]) if lines else ""
+
+
+def as_csv(rows: list[list[Any]], columns: list[str] = COLUMNS) -> str:
     """Return a table as a file that spreadsheets show and pandas reads.
 
     The mark at its front tells Excel that it is UTF-8. Every text is quoted, and the name comes
@@ -447,7 +639,7 @@ def as_csv(rows: list[list[Any]]) -> str:
     """
     written = io.StringIO(newline="")
     writer = csv.writer(written, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(columns)
     writer.writerows([cell(v) if isinstance(v, str) else v for v in row] for row in rows)
     return "\ufeff" + written.getvalue()
 

@@ -26,6 +26,7 @@ from jinja2 import DictLoader
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import ClearOutputPreprocessor
 from stamps import between, markdown, write_between
 from stills import FROM_PARENT, PLOTLY_SCRIPT, add_live, add_stills
 
@@ -60,6 +61,8 @@ FOLDING = """\
 {%- endif -%}
 {% endblock input %}
 """
+PREDICT = re.compile(r"\*\*Predict:\*\*\s*(.*?)\s*(\n\n|\Z)", re.DOTALL)
+ANSWER = re.compile(r"<summary>The answer</summary>\s*(.*?)\s*</details>", re.DOTALL)
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
 Only = Annotated[str, typer.Option(help="Numbers of chapters, as in 00,03.")]
@@ -416,18 +419,33 @@ def work(folder: Annotated[Path, typer.Option(help="The learner's own.")] = WORK
         own = folder / path.name
         if own.exists():
             continue
-        if path.suffix == ".ipynb":
-            notebook = nbformat.read(path, as_version=4)
-            for cell in notebook.cells:
-                if cell.cell_type == "code":
-                    cell.outputs, cell.execution_count = [], None
-            write_text(own, nbformat.writes(notebook) + "\n")
-        else:
-            write_text(own, path.read_text(encoding="utf-8"))
+        notebook = path.suffix == ".ipynb"
+        write_text(own, without_outputs(path) if notebook else path.read_text(encoding="utf-8"))
     # JupyterLab asks for its news otherwise, and gives the Tab key one second only.
     settings = Path(sys.prefix) / "share" / "jupyter" / "lab" / "settings" / LAB_SETTINGS.name
     if not settings.exists():
         write_text(settings, LAB_SETTINGS.read_text(encoding="utf-8"))
+
+
+@app.command()
+def guesses(only: Only = "") -> None:
+    """Print what the chapters let readers guess, each with its answer: for a poll, say."""
+    for path in chapters(only):
+        notebook = nbformat.read(path, as_version=4)
+        print(f"\n## {title(notebook)}\n")
+        asked = ""
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown" and (found := PREDICT.search(cell.source)):
+                asked = " ".join(found[1].split())
+            for output in cell.get("outputs", []):
+                if found := ANSWER.search(output.get("data", {}).get("text/markdown", "")):
+                    print(f"- {asked} **{html.unescape(found[1])}**")
+
+
+def without_outputs(path: Path) -> str:
+    """Return a notebook as learners get it: outputs would tell the answers to the guesses."""
+    notebook, _ = ClearOutputPreprocessor().preprocess(nbformat.read(path, as_version=4), {})
+    return nbformat.writes(notebook) + "\n"
 
 
 def plain(notebook: Any) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from chapters import without_outputs
+from students import which
 
 from compgpt_lib.support.files import print_anything, replacing, resolved
 
@@ -42,14 +44,18 @@ def main(
         command += ["--disable-pip-version-check", "--wheel-dir", folder, str(clean)]
         subprocess.run(command, check=True)
         files = {path.name: path for path in Path(folder).glob("compgpt-*.whl")}
-        files |= {path.name: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
         files |= {"elsewhere.md": ROOT / "notebooks" / "elsewhere.md"}
-        files |= {f"assignments/{path.name}": path for path in sorted(released.glob("*/*.ipynb"))}
+        assignments = sorted(released.glob("*/*.ipynb"))
+        files |= {f"assignments/{path.name}": path for path in assignments}
+        chapters = sorted((ROOT / "notebooks").glob("*.ipynb"))
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("README.txt", WORDS)
+            for path in chapters:
+                archive.writestr(path.name, without_outputs(path))
             for name, path in files.items():
                 archive.write(path, name)
-    print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, {len(files)} files")
+    print(f"{out}: {out.stat().st_size / 2**20:.1f} MB, {len(files) + len(chapters)} files")
+    print(which(assignments))
 
 
 if __name__ == "__main__":

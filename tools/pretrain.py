@@ -63,7 +63,7 @@ def train_models(names: Names = None, threads: int = os.cpu_count() or 1) -> Non
 CARD = """\
 # {name}, trained
 
-Made by `make pretrain`; loaded by `load_pretrained("{name}")`, which checks the hash.
+`make pretrain` made it, and `load_pretrained("{name}")` loads it and checks its sha256.
 
 | | |
 | --- | --- |
@@ -78,7 +78,7 @@ Made by `make pretrain`; loaded by `load_pretrained("{name}")`, which checks the
 | sha256 | `{sha256}` |
 | licence of the text | {licences} |
 
-A small model of library code: it has learned the look of data-science Python, not its meaning. Not for use beyond this kit.
+This small model has learned how the code of data-science libraries looks, but not what it means. Use it only for learning.
 """
 
 
@@ -97,7 +97,8 @@ def ship(count: int = 300, windows: int = 1024) -> None:
         alone = ""
         if isinstance(model, ParallelGPT):
             heavier = mean_loss(model.only("heavier"), corpus, "valid", windows)
-            alone = f"; its heavier branch alone (p-gpt-1): {heavier:.3f}, w = {model.w.item():.3f}"
+            alone = "; its lone branch with the larger weight (p-gpt-1): "
+            alone += f"{heavier:.3f}, w = {model.w.item():.3f}"
         scores = completion_scores(model, corpus, count)
         last, made = run.history.iloc[-1], corpus.manifest
         card = CARD.format(

@@ -5,18 +5,24 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 Cell = dict[str, Any]
 
 # How Canvas names the files of "download submissions": student, perhaps LATE, two numbers.
-CANVAS = re.compile(r"(?P<student>[^_]+)_(LATE_)?\d+_\d+_.+", re.DOTALL)
+CANVAS = re.compile(r"(?P<student>[^_]+)_(?P<late>LATE_)?(?P<lms>\d+)_\d+_.+", re.DOTALL)
+# How Moodle names the folders of "download submissions in folders".
+MOODLE = re.compile(
+    r"(?P<student>.+?)_(?P<lms>\d+)_assignsubmission_(file|onlinetext)_?", re.DOTALL
+)
 NOTEBOOK = re.compile(r".*\.ipynb(\.txt|\.json)?", re.DOTALL | re.IGNORECASE)  # browsers add those
 ARCHIVE = re.compile(
     r".*\.(zipx?|rar|7z|tar|gz|tgz|bz2|tbz2?|xz|txz|zst|lzma|lz4|cab|arj|ace|jar|dmg|iso)",
@@ -42,6 +48,10 @@ class Submission:
     assignment: str
     notebook: str  # JSON: the assignment's cells with the student's work, and the student's own
     remark: str  # what an instructor should know of the choice; "" if nothing
+    handed_in: str  # the date of the file
+    late: bool
+    lms: str  # the student's number in Moodle or Canvas; "" in other folders
+    folder: str  # as it came: Moodle wants the feedback back under that name
 
 
 @dataclass
@@ -49,8 +59,21 @@ class _Files:
     """What lies in a student's folder, and what could not be looked at."""
 
     root: Path
+    lms: str = ""
+    folder: str = ""
     paths: list[Path] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A notebook of a student's for an assignment."""
+
+    date: int  # in nanoseconds
+    called: str
+    notebook: str
+    late: bool
+    when: str  # the date for people
 
 
 def identifier(name: str) -> str:
@@ -66,19 +89,20 @@ def shown(text: object) -> str:
 
 
 def collect(
-    folder: Path, releases: dict[str, Any]
+    folder: Path, releases: dict[str, Any], due: float = math.inf
 ) -> tuple[list[Submission], dict[tuple[str, str], str]]:
     """Return what was handed in, and of each student what could not be read and why.
 
     `releases` holds each assignment's notebook as students get it. A notebook belongs to the
     assignment whose cells it has most of; of two the newer one counts, and of two less than two
-    seconds apart the last by its path. Whatever lies in the folder, nobody is forgotten and nothing
-    is raised.
+    seconds apart the last by its path. One is late if its date is after `due` (in seconds, as a
+    file's) or Canvas says so: it counts only if the student has none that was in time. Whatever
+    lies in the folder, nobody is forgotten and nothing is raised.
     """
     submissions: list[Submission] = []
     problems: dict[tuple[str, str], str] = {}
     for student, files in sorted(_by_student(folder).items()):
-        candidates: dict[str, list[tuple[int, str, str]]] = {}
+        candidates: dict[str, list[_Try]] = {}
         faults = [("", fault) for fault in files.faults]
         notebooks = [path for path in files.paths if NOTEBOOK.fullmatch(path.name)]
         for path in notebooks:
@@ -87,12 +111,18 @@ def collect(
                 date, cells = _read(path)
                 assignment = _assignment(cells, releases)
                 merged = json.dumps(merge(releases[assignment], cells), ensure_ascii=True)
-                candidates.setdefault(assignment, []).append((date, called, merged))
+                canvas = CANVAS.fullmatch(called)
+                late = date > due * 1e9 or bool(canvas and canvas["late"])
+                when = datetime.fromtimestamp(date // 10**9).isoformat(" ", "minutes")
+                one = _Try(date, called, merged, late, when)
+                candidates.setdefault(assignment, []).append(one)
             except Exception as error:  # anything may lie in such a folder
                 said = str(error) if type(error) in (ValueError, OSError) else repr(error)
                 faults.append((called, f"cannot read {shown(called)[:100]}: {shown(said)[:120]}"))
         for assignment, those in sorted(candidates.items()):
-            submissions.append(Submission(student, assignment, *_choose(those)))
+            one, remark = _choose(those)
+            about = one.notebook, remark, one.when, one.late, files.lms, files.folder
+            submissions.append(Submission(student, assignment, *about))
         packed = any(ARCHIVE.fullmatch(path.name) for path in files.paths)
         if not candidates and (packed or not faults):
             faults.append(("", _instead(files.paths, packed)))
@@ -108,15 +138,26 @@ def collect(
 def _by_student(folder: Path) -> dict[str, _Files]:
     """Return each student's files: a folder for each, or loose files that bear the name."""
     theirs: dict[str, _Files] = {}
-    for path in sorted(folder.iterdir()):
+    inside = sorted(folder.iterdir())
+    names = {path: named(path.name) for path in inside}
+    for path in inside:
         if not path.is_symlink() and _is_folder(path):
             if path.name.lower() not in LITTER_FOLDERS:
-                _walk(path, theirs.setdefault(path.name, _Files(folder)))
+                student, lms = names[path]
+                if any(who == student and other != lms for who, other in names.values()):
+                    student = path.name  # two people of one name
+                _walk(path, theirs.setdefault(student, _Files(folder, lms, lms and path.name)))
         elif not _is_litter(path.name):
-            named = CANVAS.fullmatch(path.name)
-            files = theirs.setdefault(named["student"] if named else path.stem, _Files(folder))
-            _add(path, files)
+            canvas = CANVAS.fullmatch(path.name)
+            student, lms = (canvas["student"], canvas["lms"]) if canvas else (path.stem, "")
+            _add(path, theirs.setdefault(student, _Files(folder, lms)))
     return theirs
+
+
+def named(folder: str) -> tuple[str, str]:
+    """Return a student's name and number from the name of a folder; the number is Moodle's."""
+    moodle = MOODLE.fullmatch(folder)
+    return (moodle["student"], moodle["lms"]) if moodle else (folder, "")
 
 
 def _is_folder(path: Path) -> bool:
@@ -220,16 +261,20 @@ def _assignment(cells: Iterable[Cell], releases: dict[str, Any]) -> str:
     return name
 
 
-def _choose(candidates: list[tuple[int, str, str]]) -> tuple[str, str]:
-    """Return the notebook that counts, of (date, path, notebook), and what to say of the choice."""
-    newest = max(date for date, _, _ in candidates)
-    alike = [(called, notebook) for date, called, notebook in candidates if newest - date < MOMENT]
-    called, notebook = max(alike)
-    rivals = sorted(other for other, content in alike if content != notebook)
-    if not rivals:
-        return notebook, ""
-    named = ", ".join(map(shown, rivals))[:150]
-    return notebook, f"of notebooks of one date {shown(called)[:100]} counts and not {named}"
+def _choose(candidates: list[_Try]) -> tuple[_Try, str]:
+    """Return the notebook that counts, and what to say of the choice."""
+    in_time = [one for one in candidates if not one.late]
+    those = in_time or candidates
+    newest = max(one.date for one in those)
+    alike = [one for one in those if newest - one.date < MOMENT]
+    chosen = max(alike, key=lambda one: (one.called, one.notebook))
+    remarks = []
+    if rivals := sorted(one.called for one in alike if one.notebook != chosen.notebook):
+        said = f"{shown(chosen.called)[:100]} counts and not {', '.join(map(shown, rivals))[:150]}"
+        remarks.append(f"of notebooks of one date {said}")
+    if in_time and (late := sorted(one.called for one in candidates if one.late)):
+        remarks.append(f"late, so it does not count: {', '.join(map(shown, late))[:150]}")
+    return chosen, " / ".join(remarks)
 
 
 def merge(release: Any, cells: list[Cell]) -> dict[str, Any]:

@@ -112,7 +112,10 @@ MUTANTS = {
         "unweighted parts": ({"parts": ("w * (o1 @ H.T)", "(o1 @ H.T)")}, 22),
         "bias in a part": ({"parts": ("w * (o1 @ H.T),", "w * (o1 @ H.T) + b,")}, 22),
         "alone without its weight": ({"alone": ("loss(first), ", "loss(o1), ")}, 24),
-        "the exercise's solution": ({"mix": "from compgpt_lib.teaching.exercises import mix"}, 27),
+        "the exercise's solution": (
+            {"mix": "from compgpt_lib.teaching.chapter05 import my_mix as mix"},
+            27,
+        ),
         "slope by another autograd": (
             {
                 "slope": "def slope(o1, o2, w, H, b, targets):\n"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbgrader.api import Gradebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,15 @@ def changed(notebook, mutant):
             change = cells[grade_id].source.replace(old, new)
         cells[grade_id].source = change
     return notebook
+
+
+def wrong_in(table: pd.DataFrame) -> dict[str, str]:
+    """What went wrong, by student; of one solution with other names the solutions are all alike."""
+    said = {}
+    for student, text in table["problem"].fillna("").items():
+        if kept := " / ".join(one for one in text.split(" / ") if " as in " not in one):
+            said[student] = kept
+    return said
 
 
 def give_by_hand(out: Path, student: str, assignment: str, cell: str, points: float) -> None:

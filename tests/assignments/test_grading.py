@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import typer
 from bank import LOOP, MUTANTS
-from handed_in import ROOT, TOOL, by_id, changed, give_by_hand, solved, tool
+from handed_in import ROOT, TOOL, by_id, changed, give_by_hand, solved, tool, wrong_in
 from nbgrader.api import Gradebook
 
 from assignments import course, grade, marks  # isort: skip
@@ -110,7 +110,7 @@ def test_a_strange_shell_names_and_files_change_no_points(out, tmp_path):
     written = {name: name.encode("utf-8", "backslashreplace").decode() for name in full}
     points = result["score"].to_dict()
     assert points == dict.fromkeys(written.values(), 30) | {"empty": 0, "broken": 0, "packed": 0}
-    said = {name: text for name, text in result["problem"].to_dict().items() if text}
+    said = wrong_in(result)
     assert set(said) == {"Zoë 🎓", "empty", "broken", "packed"}
     assert "Zoë 🎓/b.ipynb counts and not Zoë 🎓/a.ipynb" in said["Zoë 🎓"]
     assert "unpack" in said["packed"] and "no notebook" in said["broken"]
@@ -149,6 +149,9 @@ def test_a_gradebook_that_is_old_cut_off_or_gone(out, tmp_path, capsys):
     assert graded()[0] == {"Doe, Jane": 35, "kim": 30}
     book.write_bytes(newest)
     put(folder / "kim", changed(solved(out, NAME), {"vocabulary": ("sorted(", "(")}))
+    assert graded()[0] == first | {"Doe, Jane": 35}
+    with marks(mine) as rows:  # one of an earlier version of the kit
+        rows.execute("ALTER TABLE compgpt_marks DROP COLUMN late")
     assert graded()[0] == first | {"Doe, Jane": 35}
     with marks(mine) as rows:  # a gradebook in which only nbgrader's part is left
         rows.execute("DROP TABLE compgpt_marks")

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 from assignments import as_csv, cell, fixed_environment, is_folder_name  # noqa: E402
+from remarks import alike, uniform  # noqa: E402
 from submissions import LITTER_FOLDERS, collect, identifier, merge, shown  # noqa: E402
 
 MANY = settings(max_examples=int(os.environ.get("COMPGPT_CASES", 100)), deadline=None)
@@ -79,7 +81,8 @@ RIGHT = texts(json.dumps(merge(RELEASES[NAME], solved()["cells"])))
 def test_names_have_ids_of_their_own_and_come_back_from_the_table(names, problem):
     assert len({identifier(name) for name in names}) == len(names)
     assert all(identifier(name).isalnum() and identifier(name).isascii() for name in names)
-    rows = [[name, identifier(name), NAME, 30.0, 30.0, "", shown(problem)] for name in names]
+    about = NAME, 30.0, 30.0, "2026-12-03 23:41", "", ""
+    rows = [[name, identifier(name), "", *about, shown(problem)] for name in names]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "grades.csv")
         path.write_text(as_csv(rows), encoding="utf-8", newline="")
@@ -258,6 +261,52 @@ def test_notebooks_of_other_programs_are_read(tmp_path):
     assert all(texts(one.notebook) == RIGHT for one in handed_in)
     for one in handed_in:
         assert json.loads(one.notebook)["metadata"]["kernelspec"]["name"] == "python3"
+
+
+def test_late_work_is_marked_as_late_and_replaces_nothing(tmp_path):
+    other = solved()
+    by_id(other)["vocabulary"]["source"] = "..."
+    put(tmp_path / "kim_LATE_123_456_work.ipynb", solved())
+    put(tmp_path / "lea" / "first.ipynb", solved(), date=10**9)
+    put(tmp_path / "lea" / "second.ipynb", other, date=10**9 + 99)
+    put(tmp_path / "max" / "work.ipynb", solved(), date=10**9 + 99)
+    handed_in, problems = collect(tmp_path, RELEASES, due=10**9 + 60)
+    kim, lea, late = handed_in
+    assert not problems and (kim.late, lea.late, late.late) == (True, False, True)
+    assert kim.lms == "123" and texts(lea.notebook) == RIGHT
+    assert lea.remark == "late, so it does not count: lea/second.ipynb" and not late.remark
+    assert lea.handed_in == datetime.fromtimestamp(10**9).strftime("%Y-%m-%d %H:%M")
+    kim, lea, late = collect(tmp_path, RELEASES)[0]
+    assert kim.late and not lea.late and texts(lea.notebook) != RIGHT and not late.late
+
+
+def test_moodles_folders_bear_the_students_names(tmp_path):
+    kinds = {"Eva Moodle_48211_assignsubmission_file": ("Eva Moodle", "48211")}
+    for folder in ("Kim_1_assignsubmission_file_", "Kim_2_assignsubmission_file_"):
+        kinds[folder] = (folder, folder[4])  # two people of one name
+    for folder in [*kinds, "Eva Moodle_48211_assignsubmission_onlinetext"]:
+        put(tmp_path / folder / "work.ipynb", solved())
+    handed_in, problems = collect(tmp_path, RELEASES)
+    assert not problems
+    assert {one.folder: (one.student, one.lms) for one in handed_in} == kinds
+
+
+def test_the_same_solution_is_found_under_other_names():
+    first = "def f(x, y):\n" + "".join(f"    z = x + {n}\n" for n in range(5)) + "    return z\n"
+    other = first.replace("z", "total").replace("(x", "(given").replace("x +", "given +")
+    other = other.replace("):", "):  # mine\n    'mine'\n")
+    same = first, other, first.replace("+ 3", "- 3"), "def f(", "\n".join(first.split("\n")[3:])
+
+    def notebook(source: str) -> dict:
+        about = {"grade_id": "task", "solution": True}
+        cell = {"cell_type": "code", "metadata": {"nbgrader": about}, "source": source}
+        return {"cells": [cell]}
+
+    books = {f"{n}": notebook(text) for n, text in enumerate(same)}
+    assert alike(books | {"5": books["4"], "6": books["3"]}) == {
+        "0": "task as in 1", "1": "task as in 0"
+    }  # fmt: skip
+    assert uniform(first) == uniform(other) != uniform(same[2]) and uniform("def f(") == ""
 
 
 def test_half_an_emoji_is_replaced_and_null_is_no_mark(tmp_path):
