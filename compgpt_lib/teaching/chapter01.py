@@ -132,13 +132,13 @@ EXERCISES: dict[str, Exercise] = {
                 "sorted({*vocabulary, unknown})",
                 "list(dict.fromkeys([*vocabulary, unknown]))",
             ),
-            "Your unknown sign always comes last; sort it in among the others.": Slip(
+            "Your unknown sign always comes last. Sort it in among the others.": Slip(
                 MyTokenizer,
                 "sorted({*vocabulary, unknown})",
                 "sorted({*vocabulary} - {unknown}) + [unknown]",
             ),
-            "A character that the vocabulary lacks is left out, so the text gets shorter; it "
-            "becomes the unknown sign.": Slip(
+            "A character that the vocabulary lacks is left out, so the text gets shorter. Such a "
+            "character must become the unknown sign.": Slip(
                 MyTokenizer,
                 "self.place.get(character, self.missing) for character in text",
                 "self.place[character] for character in text if character in self.place",
@@ -147,7 +147,7 @@ EXERCISES: dict[str, Exercise] = {
             "give it the id of the unknown sign.": Slip(
                 MyTokenizer, "self.missing = self.place[unknown]", "self.missing = 0"
             ),
-            "Those are the characters' numbers in Unicode (ord); an id is a place in the sorted "
+            "Those are the characters' numbers in Unicode (ord). An id is a place in the sorted "
             "vocabulary.": Slip(
                 MyTokenizer, "self.place.get(character, self.missing)", "ord(character)"
             ),
@@ -156,7 +156,7 @@ EXERCISES: dict[str, Exercise] = {
                 '"".join(self.characters[index] for index in ids)',
                 "[self.characters[index] for index in ids]",
             ),
-            "decode puts blanks between the characters: a blank is a character, too.": Slip(
+            "decode puts spaces between the characters: a space is a character, too.": Slip(
                 MyTokenizer, '"".join', '" ".join'
             ),
         },
@@ -182,20 +182,21 @@ EXERCISES: dict[str, Exercise] = {
             "A character that occurs exactly min_count times stays: >=, not >.": Slip(
                 my_keep_frequent, ">= min_count", "> min_count"
             ),
-            "Those are the rare ones: keep what is frequent.": Slip(
+            "You keep the rare ones: keep the frequent ones.": Slip(
                 my_keep_frequent, ">= min_count", "< min_count"
             ),
-            "Sorted by frequency; a vocabulary is sorted by character, so that a text always has "
+            "Your list is sorted by frequency. A vocabulary is sorted by character, so that a "
+            "text always has "
             "the same ids.": Slip(
                 my_keep_frequent,
                 "sorted(frequent)",
                 "sorted(sorted(frequent), key=text.count, reverse=True)",
             ),
-            "In the order of the text; a vocabulary is sorted.": Slip(
+            "Your list is in the order of the text. A vocabulary is sorted.": Slip(
                 my_keep_frequent, "sorted(frequent)", "sorted(frequent, key=text.index)"
             ),
-            "A character that occurs exactly min_count times stays (>=, not >); and they are in "
-            "the order of the text: sort them.": Slip(
+            "A character that occurs exactly min_count times stays (>=, not >). And your list is "
+            "in the order of the text: sort it.": Slip(
                 my_keep_frequent,
                 ">= min_count",
                 "> min_count",
@@ -209,7 +210,7 @@ EXERCISES: dict[str, Exercise] = {
             "occurs exactly min_count times stays: >=, not >.": Slip(
                 my_keep_frequent, ">= min_count", "> min_count", "sorted(frequent)", "frequent"
             ),
-            "Every character once: yours come as often as they stand in the text.": Slip(
+            "Each character must come once: yours come as often as they stand in the text.": Slip(
                 my_keep_frequent,
                 "{c for c in set(text) if",
                 "[c for c in text if",
@@ -233,7 +234,7 @@ EXERCISES: dict[str, Exercise] = {
         my_count_followers,
         [("abaab", 1), ("abracadabra", 2), ("aab aab", 3), ("to be or not to be", 0), ("ab", 4)],
         {
-            "Only contexts of `order` characters are counted; count the shorter ones, too, down "
+            "Only contexts of `order` characters are counted. Count the shorter ones, too, down "
             "to none.": Slip(
                 my_count_followers,
                 "for length in range(min(order, place) + 1):",
@@ -261,10 +262,10 @@ EXERCISES: dict[str, Exercise] = {
                 "range(min(order, place) + 1)",
                 "range(1, min(order, place) + 1)",
             ),
-            "Each character is counted once; count how often it followed.": Slip(
+            "You count each character only once. Count how often it followed.": Slip(
                 my_count_followers, "followed.get(character, 0) + 1", "1"
             ),
-            "The first character of the text is counted, too; nothing was read before it, so "
+            "The first character of the text is counted, too. Nothing was read before it, so "
             "begin at place 1.": Slip(
                 my_count_followers, "range(1, len(text))", "range(len(text))"
             ),
@@ -313,13 +314,13 @@ EXERCISES: dict[str, Exercise] = {
             "Your probabilities sum to more than 1: divide by n + r.": Slip(
                 my_back_off, "/ (n + r)", "/ n"
             ),
-            "r says how many different characters followed; you took 1.": Slip(
+            "r says how many different characters followed. You took 1.": Slip(
                 my_back_off, "len(followed)\n", "1\n"
             ),
-            "r says how many different characters followed; you took n, how many followed in "
-            "all.": Slip(my_back_off, "len(followed)\n", "sum(followed.values())\n"),
-            "You mix in 1 / V each time; mix in the probability from the context that is one "
-            "shorter.": Slip(my_back_off, "r * p[c]", "r / len(vocabulary)"),
+            "r says how many different characters followed. You took n, which is how many "
+            "followed in all.": Slip(my_back_off, "len(followed)\n", "sum(followed.values())\n"),
+            "You mix in 1 / V each time. Mix in the probability that the shorter context "
+            "gave.": Slip(my_back_off, "r * p[c]", "r / len(vocabulary)"),
             "For 0 characters your slice is context[-0:], which is all of it: use "
             "context[len(context) - k:].": Slip(
                 my_back_off, "context[len(context) - length :]", "context[-length:]"
@@ -333,13 +334,13 @@ EXERCISES: dict[str, Exercise] = {
             "What never followed is not in the dict: followed.get(c, 0) gives 0.": Slip(
                 my_back_off, "followed.get(c, 0)", "followed[c]"
             ),
-            "You begin with the longest context, so the shortest has the last word: begin with "
-            "the empty one.": Slip(
+            "You begin with the longest context, so the shortest one decides in the end: begin "
+            "with the empty one.": Slip(
                 my_back_off,
                 "range(len(context) + 1)",
                 "reversed(range(len(context) + 1))",
             ),
-            "Your shorter contexts are the beginnings of the context; take its last "
+            "Your shorter contexts are the beginnings of the context. Take its last "
             "characters.": Slip(
                 my_back_off, "context[len(context) - length :]", "context[:length]"
             ),
@@ -373,21 +374,21 @@ EXERCISES: dict[str, Exercise] = {
             (my_count_followers(_READ, 4), "abra", 4, _LETTERS),
         ],
         {
-            "The sign: the logarithm of a probability is below 0, so the surprise is minus "
-            "it.": Slip(my_counting_loss, "-math.log", "math.log"),
-            "That is in bits (log2); nats take the natural logarithm, math.log.": Slip(
+            "The sign is wrong: the logarithm of a probability is below 0, and the surprise is "
+            "minus that.": Slip(my_counting_loss, "-math.log", "math.log"),
+            "That is in bits (log2). Nats take the natural logarithm, math.log.": Slip(
                 my_counting_loss, "math.log", "math.log2"
             ),
-            "That is the sum; take the mean, so that texts of different lengths can be "
+            "That is the sum. Take the mean, so that texts of different lengths can be "
             "compared.": Slip(my_counting_loss, " / len(losses)", ""),
-            "You divide by the number of characters; there is one prediction fewer.": Slip(
+            "You divide by the number of characters. There is one prediction fewer.": Slip(
                 my_counting_loss, "len(losses)", "len(text)"
             ),
-            "That is the mean probability; the loss is the mean of -ln p.": Slip(
+            "That is the mean probability. The loss is the mean of -ln p.": Slip(
                 my_counting_loss, "-math.log(p[text[place]])", "p[text[place]]"
             ),
-            "You average first and take the logarithm then; take -ln p of each character, then "
-            "the mean.": Slip(
+            "You average first and then take the logarithm. First take -ln p of each character, "
+            "then the mean.": Slip(
                 my_counting_loss,
                 "-math.log(p[text[place]])",
                 "p[text[place]]",

@@ -152,17 +152,18 @@ EXERCISES: dict[str, Exercise] = {
             (_random(2, 5, 32), _random(2, 5, 32, seed=2) + 1),
         ],
         {
-            "Not scaled: the scores grow with the width of a head.": Slip(
+            "Your scores are not scaled: they grow with the width of a head.": Slip(
                 my_scaled_scores, "scores / size**0.5", "scores"
             ),
-            "Divided by d/h; it is the square root, √(d/h), that brings the variance back.": Slip(
+            "You divide by d/h. Divide by its square root, √(d/h).": Slip(
                 my_scaled_scores, "size**0.5", "size"
             ),
-            "Divided by √d, the width of all heads together; a dot product here has only d/h "
-            "terms.": Slip(my_scaled_scores, "size**0.5", "(len(q) * size) ** 0.5"),
-            "Divided by √T: the number of positions has nothing to do with it.": Slip(
-                my_scaled_scores, "q.shape[-1]", "q.shape[-2]"
+            "You divide by √d, with the width of all heads together. A dot product here has only "
+            "d/h terms: divide by √(d/h).": Slip(
+                my_scaled_scores, "size**0.5", "(len(q) * size) ** 0.5"
             ),
+            "You divide by √T, but the number of positions has nothing to do with it: divide by "
+            "√(d/h).": Slip(my_scaled_scores, "q.shape[-1]", "q.shape[-2]"),
             "You multiply by the root: the scores grow once more. Divide.": Slip(
                 my_scaled_scores, "scores / size**0.5", "scores * size**0.5"
             ),
@@ -288,15 +289,15 @@ EXERCISES: dict[str, Exercise] = {
             "The mask is missing: position 0 looks at the future.": Slip(
                 MyAttention, '.masked_fill(future, float("-inf"))', ""
             ),
-            "The softmax runs over the queries; over the keys, the last axis, each row sums to "
-            "1.": Slip(MyAttention, "softmax(dim=-1)", "softmax(dim=-2)"),
+            "The softmax runs over the queries. It must run over the keys, the last axis, so that "
+            "each row sums to 1.": Slip(MyAttention, "softmax(dim=-1)", "softmax(dim=-2)"),
             "The softmax runs twice: the second one makes the weights nearly even.": Slip(
                 MyAttention, "softmax(dim=-1)", "softmax(dim=-1).softmax(dim=-1)"
             ),
             "The scores are not divided by √(d / h).": Slip(
                 MyAttention, " / q.shape[-1] ** 0.5", ""
             ),
-            "You divide by √d; a head's vectors have d / h numbers: √(d / h).": Slip(
+            "You divide by √d. A head's vectors have d / h numbers: √(d / h).": Slip(
                 MyAttention, "q.shape[-1] ** 0.5", "d ** 0.5"
             ),
             "The heads are cut across the positions: first .view(B, T, h, d/h), then "
@@ -375,7 +376,7 @@ EXERCISES: dict[str, Exercise] = {
             "d/h) before the reshape.": Slip(
                 MyAttention, "mixed.transpose(1, 2).reshape", "mixed.reshape"
             ),
-            "The weights mix the keys; they should mix the values.": Slip(
+            "The weights mix the keys. They should mix the values.": Slip(
                 MyAttention, "weights @ v", "weights @ k"
             ),
             "The last linear layer, output, is missing.": Slip(
@@ -383,8 +384,8 @@ EXERCISES: dict[str, Exercise] = {
                 "self.output(mixed.transpose(1, 2).reshape(B, T, d))",
                 "mixed.transpose(1, 2).reshape(B, T, d)",
             ),
-            "Two things: the last linear layer, output, is missing, and you divide by √d; it is "
-            "√(d / h).": Slip(
+            "Two things: the last linear layer, output, is missing, and you divide by √d. Divide "
+            "by √(d / h).": Slip(
                 MyAttention,
                 "self.output(mixed.transpose(1, 2).reshape(B, T, d))",
                 "mixed.transpose(1, 2).reshape(B, T, d)",
@@ -422,7 +423,7 @@ EXERCISES: dict[str, Exercise] = {
             "The positions are missing: a character has the same vector wherever it stands.": Slip(
                 MyEmbedding, " + self.position(positions)", ""
             ),
-            "The characters are missing: only the place is told.": Slip(
+            "The characters are missing: only the position counts in your vectors.": Slip(
                 MyEmbedding,
                 "self.token(ids) + self.position(positions)",
                 "self.position(positions).expand(*ids.shape, -1)",
@@ -439,14 +440,14 @@ EXERCISES: dict[str, Exercise] = {
             "The token table is asked for the positions: they have a table of their own.": Slip(
                 MyEmbedding, "self.position(positions)", "self.token(positions)"
             ),
-            "Multiplied; the two vectors are added.": Slip(
+            "You multiply the two vectors. They must be added.": Slip(
                 MyEmbedding, "self.token(ids) + ", "self.token(ids) * "
             ),
             "You count from the end: a text that grows would then change all of its "
             "positions.": Slip(
                 MyEmbedding, "torch.arange(ids.shape[1])", "torch.arange(ids.shape[1]).flip(0)"
             ),
-            "ids.shape[0] is the number of texts, B; count their characters, T: "
+            "ids.shape[0] is the number of texts, B. Count their characters, T: "
             "ids.shape[1].": Slip(MyEmbedding, "ids.shape[1]", "ids.shape[0]"),
         },
         importance=4,
@@ -471,11 +472,11 @@ EXERCISES: dict[str, Exercise] = {
             "The GELU is missing: two linear layers in a row are one linear layer.": Slip(
                 MyFeedForward, "F.gelu(self.up(x))", "self.up(x)"
             ),
-            "That is ReLU; the paper's models use GELU.": Slip(MyFeedForward, "F.gelu", "F.relu"),
-            "That is the approximation of GELU by tanh; here it is the exact one: F.gelu(x).": Slip(
+            "That is ReLU. The paper's models use GELU.": Slip(MyFeedForward, "F.gelu", "F.relu"),
+            "That is the approximation of GELU by tanh. Here it is the exact one: F.gelu(x).": Slip(
                 MyFeedForward, "F.gelu(self.up(x))", 'F.gelu(self.up(x), approximate="tanh")'
             ),
-            "The GELU comes last; it belongs between the two layers, where the width is 4 d.": Slip(
+            "The GELU comes last. It belongs between the two layers, where the width is 4 d.": Slip(
                 MyFeedForward,
                 "F.gelu(self.up(x))",
                 "self.up(x)",
@@ -520,13 +521,13 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "The first residual is missing: x + attention(x).": Slip(MyBlock, "x + ", ""),
             "The second residual is missing: a + feed_forward(a).": Slip(MyBlock, "a + ", ""),
-            "The second residual adds x; the attention's work is in a.": Slip(
+            "The second sum adds x. It must add a, which has what attention gave.": Slip(
                 MyBlock, "a + self", "x + self"
             ),
-            "The feed-forward reads x; it should read a, where attention's work is.": Slip(
+            "The feed-forward reads x. It should read a, which has what attention gave.": Slip(
                 MyBlock, "feed_forward(a)", "feed_forward(x)"
             ),
-            "norm1 is used twice; the second sum has a norm of its own, norm2.": Slip(
+            "norm1 is used twice. The second sum needs norm2.": Slip(
                 MyBlock, "return self.norm2", "return self.norm1"
             ),
             "The second norm is missing.": Slip(
@@ -534,7 +535,7 @@ EXERCISES: dict[str, Exercise] = {
                 "return self.norm2(a + self.feed_forward(a))",
                 "return a + self.feed_forward(a)",
             ),
-            "Only the layers' work is normalised; normalise the sum.": Slip(
+            "You normalise only what the layer gave. Normalise the sum.": Slip(
                 MyBlock,
                 "self.norm1(x + self.attention(x))",
                 "x + self.norm1(self.attention(x))",

@@ -180,7 +180,7 @@ EXERCISES: dict[str, Exercise] = {
             ("a gpt of width 12", [2, 7, 1, 8, 2, 8, 1, 8, 2], 6, "one by their order"),
         ],
         {
-            "You choose from the logits of the first position; the next character comes after the "
+            "You choose from the logits of the first position. The next character comes after the "
             "last one: logits[0, -1].": Slip(my_generate, "logits[0, -1]", "logits[0, 0]"),
             "Choose from the last position of the one text: logits[0, -1].": Slip(
                 my_generate, "logits[0, -1]", "logits[-1]"
@@ -194,7 +194,7 @@ EXERCISES: dict[str, Exercise] = {
                 "ids[-model.config.context_length :]",
                 "ids[: model.config.context_length]",
             ),
-            "The model reads the last character only; give it as many as its context holds.": Slip(
+            "The model reads the last character only. Give it as many as its context holds.": Slip(
                 my_generate, "ids[-model.config.context_length :]", "ids[-1:]"
             ),
             "The window has one character too few: the model can read context_length of them.": (
@@ -212,15 +212,15 @@ EXERCISES: dict[str, Exercise] = {
                 "window = ids[",
                 "window = beginning[",
             ),
-            "The new character stands in front; it belongs at the end.": Slip(
+            "The new character stands in front. It belongs at the end.": Slip(
                 my_generate,
                 "(ids, ids.new_tensor([index]))",
                 "(ids.new_tensor([index]), ids)",
             ),
-            "Only the new ids come back; return the beginning, too.": Slip(
+            "Only the new ids come back. Return the beginning, too.": Slip(
                 my_generate, "return ids", "return ids[len(ids) - count :]"
             ),
-            "You always take the likeliest; what to take is for `choose` to say.": Slip(
+            "You always take the likeliest. Call `choose`, which says what to take.": Slip(
                 my_generate, "choose(logits[0, -1])", "int(logits[0, -1].argmax())"
             ),
         },
@@ -262,7 +262,7 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "At temperature 0 you divide by 0 and get nan: there the likeliest character has "
             "probability 1.": Slip(my_probabilities, "temperature == 0", "False"),
-            "At temperature 0 you return an id; return probabilities (V,): 1 for the likeliest, 0 "
+            "At temperature 0 you return an id. Return probabilities (V,): 1 for the likeliest, 0 "
             "for all others.": Slip(
                 my_probabilities,
                 "F.one_hot(logits.argmax(), len(logits)).float()",
@@ -288,7 +288,7 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "You keep one too few: k characters stay.": Slip(my_top_k, "topk(k)", "topk(k - 1)"),
             "You keep the least likely ones.": Slip(my_top_k, "topk(k)", "topk(k, largest=False)"),
-            "Those are the first k of the vocabulary; keep the k likeliest, wherever they stand.": (
+            "Those are the first k of the vocabulary. Keep the k likeliest, wherever they stand.": (
                 Slip(my_top_k, "p.topk(k).indices", "torch.arange(k)")
             ),
             "Sorted by size, the probabilities no longer belong to their characters: put each back "
@@ -330,11 +330,10 @@ EXERCISES: dict[str, Exercise] = {
             "You keep one too many: once the share is reached, no other is needed.": Slip(
                 my_top_p, "before >= share", "before > share"
             ),
-            "You keep every character that is likelier than the share; count them together.": Slip(
-                my_top_p, "before >= share", "falling < share"
-            ),
-            "You drop every character below 1 - share; which ones are needed depends on their "
-            "sum.": Slip(my_top_p, "before >= share", "falling < 1 - share"),
+            "You keep every character that is likelier than the share. Compare the share with "
+            "their sum.": Slip(my_top_p, "before >= share", "falling < share"),
+            "You drop every character below 1 - share. Which ones are needed depends on the sum "
+            "of the likelier ones.": Slip(my_top_p, "before >= share", "falling < 1 - share"),
             "You keep the least likely ones: sort with the likeliest first.": Slip(
                 my_top_p, "p.sort(descending=True)", "p.sort()"
             ),
@@ -374,13 +373,13 @@ EXERCISES: dict[str, Exercise] = {
             ),
             "At u = 0 you draw a character of probability 0: one ends before u if its running sum "
             "is at most u.": Slip(my_draw, "total <= u", "total < u"),
-            "You always take the likeliest; u decides.": Slip(
+            "You always take the likeliest character. Which one is drawn must depend on u.": Slip(
                 my_draw, "int(passed.sum())", "int(p.argmax())"
             ),
-            "You compare u with p itself; compare it with the running sum of p.": Slip(
+            "You compare u with p itself. Compare it with the running sum of p.": Slip(
                 my_draw, "p.double().cumsum(0)", "p.double()", "u * total[-1]", "u"
             ),
-            "You give each character an equal part of the line from 0 to 1; its part must be as "
+            "You give each character an equal part of the line from 0 to 1. Its part must be as "
             "long as its probability.": Slip(my_draw, "int(passed.sum())", "int(u * len(p))"),
             "You sorted p, so what you return is a rank and no id.": Slip(
                 my_draw, "p.double()", "p.double().sort(descending=True).values"
@@ -401,7 +400,7 @@ EXERCISES: dict[str, Exercise] = {
         my_next_logits,
         [("a gpt of width 8", [3, 1, 4, 1, 5]), ("a gpt of width 12", [2, 7, 1, 8, 2, 8, 1])],
         {
-            "Every new character is given position 0; its position is how many came before it.": (
+            "Every new character is given position 0. Its position is how many came before it.": (
                 Slip(my_next_logits, "position.weight[t]", "position.weight[0]")
             ),
             "The position is one too far: the first character stands at position 0.": Slip(
@@ -436,7 +435,7 @@ EXERCISES: dict[str, Exercise] = {
                 "torch.cat((cache[number], torch.stack((k, v))), dim=-2)",
                 "torch.stack([torch.cat(pair, dim=-2) for pair in zip(cache[number], (k, v))])",
             ),
-            "You divide by √d; a head's vectors have d / h numbers: √(d / h).": Slip(
+            "You divide by √d. A head's vectors have d / h numbers: √(d / h).": Slip(
                 my_next_logits, "q.shape[-1] ** 0.5", "x.shape[-1] ** 0.5"
             ),
             "The scores are not divided by √(d / h).": Slip(
@@ -491,31 +490,31 @@ EXERCISES: dict[str, Exercise] = {
             ("x", ""),
         ],
         {
-            "You count an exchange as one change (Levenshtein); here it is a deletion and an "
-            "insertion: only what both have in order counts.": _levenshtein,
-            "Divided by the longer text: the 2 and the sum of both lengths belong together.": Slip(
+            "You count an exchange as one change (Levenshtein). Here it is two, a deletion and an "
+            "insertion: only what both texts have in the same order counts.": _levenshtein,
+            "You divide by the longer text. The formula is 2 LCS, divided by the sum of both "
+            "lengths.": Slip(
                 my_edit_similarity,
                 "100 * 2 * row[-1] / (len(a) + len(b))",
                 "100 * row[-1] / max(len(a), len(b))",
             ),
             "The 2 is missing: equal texts get 50.": Slip(my_edit_similarity, "100 * 2", "100"),
-            "That is a share from 0 to 1; in per cent it is 100 times as much.": Slip(
+            "That is a share from 0 to 1. Multiply it by 100.": Slip(
                 my_edit_similarity, "100 * 2", "2"
             ),
-            "You count the longest piece without a gap; what both have in order may have gaps.": (
-                _run_in_common
-            ),
+            "You count the longest piece without a gap. Gaps are allowed.": _run_in_common,
             "You compare place by place: after one insertion nothing fits any more.": lambda a, b: (
                 200 * sum(x == y for x, y in zip(a, b, strict=False)) / (len(a) + len(b))
             ),
-            "You count characters that both have, in any order; the order counts.": lambda a, b: (
+            "You count characters that both have, in any order. They must stand in the same "
+            "order.": lambda a, b: (
                 200 * sum((Counter(a) & Counter(b)).values()) / (len(a) + len(b))
             ),
             "One character of a is matched with several of b: after a match go on from the row "
             "above, one to the left.": Slip(my_edit_similarity, "above[j] + 1", "row[j] + 1"),
-            "Give the table a row and a column for the empty beginning; table[-1] is the last row, "
+            "Give the table a row and a column for the empty beginning. table[-1] is the last row, "
             "not the one before the first.": _no_empty_beginning,
-            "Give the table a row and a column for the empty beginning; table[i, -1] is the last "
+            "Give the table a row and a column for the empty beginning. table[i, -1] is the last "
             "column, not the one before the first.": lambda a, b: _no_empty_beginning(
                 a, b, np.zeros((len(a), len(b)))
             ),
@@ -531,7 +530,8 @@ EXERCISES: dict[str, Exercise] = {
         },
         importance=3,
         idea="A table with a row for each character of a and a column for each of b. In each "
-        "field stands how long the longest common piece of the two beginnings is.",
+        "field stands the LCS of the two beginnings: how many characters both have in the same "
+        "order, gaps allowed.",
         steps="""
             row 0: zeros
             for each character x of a, a new row that begins with 0

@@ -1,74 +1,52 @@
 """The exercises of chapter 12: a power law, rounded weights, a cache, a look ahead."""
 
+# mypy: allow-untyped-defs, allow-incomplete-defs
+# (a solution reads as a learner writes it, without types)
+
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compgpt_lib.teaching.exercise import Exercise
+from compgpt_lib.teaching.exercise import Exercise, Slip
 
 
-def power_law(millions: list[float], losses: list[float], floor: float) -> tuple[float, float]:
-    x, y = np.log(millions), np.log(np.array(losses) - floor)
-    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    return math.exp(y.mean() - slope * x.mean()), -slope  # A, alpha
+def my_power_law(millions, losses, alphas):
+    millions, losses = np.asarray(millions), np.asarray(losses)
+    fits = []
+    for alpha in alphas:
+        x = millions**-alpha
+        apart = x - x.mean()
+        A = (apart * (losses - losses.mean())).sum() / (apart**2).sum()
+        E = losses.mean() - A * x.mean()
+        error = ((E + A * x - losses) ** 2).sum()
+        fits.append((error, E, A, alpha))
+    return min(fits)[1:]
 
 
-def quantise(weight: Tensor, bits: int) -> Tensor:
+def my_quantise(weight, bits):
     top = 2 ** (bits - 1) - 1  # whole numbers from -top to top
     step = weight.abs().amax(dim=1, keepdim=True) / top  # (rows, 1)
     step = step.clamp_min(1e-12)  # a row of zeros
     return (weight / step).round() * step
 
 
-def cache_bytes(widths: list[int], context_length: int) -> int:
-    return sum(2 * context_length * width * 4 for width in widths)
+def my_cache_bytes(widths, length, parameters):
+    each = sum(2 * width * 4 for width in widths)  # for one position
+    equal = 4 * parameters / each
+    return length * each, equal
 
 
-def first_leak(predict: Callable[[Tensor], Tensor], ids: Tensor, place: int, V: int) -> int:
+def my_first_leak(predict, ids, place, V):
     changed = ids.clone()
     changed[place:] = (ids[place:] + 1) % V  # surely another character
-    moved = (predict(changed) - predict(ids)).abs().amax(dim=-1) > 1e-5  # (T,)
-    before = moved[:place].nonzero()
+    moved = (predict(changed) - predict(ids)).abs().amax(dim=-1)  # (T,)
+    before = (moved[:place] > 1e-5).nonzero()
     return int(before[0]) if len(before) else -1
-
-
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    slope, start = np.polyfit(x, y, 1)
-    return float(start), float(slope)
-
-
-def _law(start: float, slope: float) -> tuple[float, float]:
-    return math.exp(start), -slope
-
-
-def _excess(losses: list[float], floor: float) -> np.ndarray:
-    return np.array(losses) - floor
-
-
-def _ends(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    slope = float((y[-1] - y[0]) / (x[-1] - x[0]))
-    return float(y[0] - slope * x[0]), slope
-
-
-def _rounded(weight: Tensor, top: float, largest: Tensor) -> Tensor:
-    step = (largest / top).clamp_min(1e-12)
-    return (weight / step).round() * step
-
-
-def _rows(weight: Tensor) -> Tensor:
-    return weight.abs().amax(dim=1, keepdim=True)
-
-
-def _between(weight: Tensor, bits: int) -> Tensor:
-    low, high = weight.amin(1, keepdim=True), weight.amax(1, keepdim=True)
-    step = ((high - low) / (2**bits - 1)).clamp_min(1e-12)
-    return ((weight - low) / step).round() * step + low
 
 
 @dataclass(frozen=True)
@@ -94,193 +72,223 @@ class _Scores:
         return scores + self.last * each[-1] + self.noise * each[-1]
 
 
-def _moved(predict: Callable[[Tensor], Tensor], ids: Tensor, changed: Tensor) -> Tensor:
-    return (predict(changed) - predict(ids)).abs().amax(dim=-1)
+def _law(*changes: str) -> Slip:
+    return Slip(my_power_law, *changes)
 
 
-def _other(ids: Tensor, V: int, begin: int, end: int | None = None) -> Tensor:
-    changed = ids.clone()
-    changed[begin:end] = (ids[begin:end] + 1) % V
-    return changed
+def _rounded(*changes: str) -> Slip:
+    return Slip(my_quantise, *changes)
 
 
-def _first(moved: Tensor, limit: float = 1e-5) -> int:
-    places = (moved > limit).nonzero()
-    return int(places[0]) if len(places) else -1
+def _cache(*changes: str) -> Slip:
+    return Slip(my_cache_bytes, *changes)
 
 
-def _likeliest(predict: Callable[[Tensor], Tensor], ids: Tensor, place: int, V: int) -> int:
-    after = predict(_other(ids, V, place)).argmax(-1)
-    return _first((after != predict(ids).argmax(-1))[:place].double())
-
-
-def _zeroed(predict: Callable[[Tensor], Tensor], ids: Tensor, place: int, V: int) -> int:
-    changed = ids.clone()
-    changed[place:] = 0
-    return _first(_moved(predict, ids, changed)[:place])
-
-
-def _last(predict: Callable[[Tensor], Tensor], ids: Tensor, place: int, V: int) -> int:
-    places = (_moved(predict, ids, _other(ids, V, place))[:place] > 1e-5).nonzero()
-    return int(places[-1]) if len(places) else -1
+def _leak(*changes: str) -> Slip:
+    return Slip(my_first_leak, *changes)
 
 
 _IDS = torch.tensor([2, 0, 1, 3, 1, 2, 3, 0, 1, 2])
 _DRAW = torch.Generator().manual_seed(0)
 _WEIGHT = torch.randn(4, 6, generator=_DRAW)
+_ALPHAS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
+_STEP = "step = weight.abs().amax(dim=1, keepdim=True) / top"
+_LEAKS: list[tuple[Any, ...]] = [
+    (_Scores(), _IDS, 6, 4),
+    (_Scores(ahead=(1,)), _IDS, 6, 4),
+    (_Scores(ahead=(2, 3)), _IDS, 7, 4),
+    (_Scores(last=0.01, from_place=3), _IDS, 5, 4),
+    (_Scores(ahead=(4,), from_place=1), torch.tensor([1, 2, 3, 1, 2, 3, 0, 0, 0]), 6, 4),
+    (_Scores(noise=1e-9), _IDS, 4, 4),
+]
 
 EXERCISES: dict[str, Exercise] = {
     "power_law": Exercise(
-        "A and alpha of L = E + A n^-alpha, by a straight line through the logarithms.",
-        "medium",
-        15,
-        power_law,
+        "E, A and alpha of L = E + A n^-alpha: a straight line for each alpha, the best one kept.",
+        "hard",
+        20,
+        my_power_law,
         [
-            ([0.04, 0.1, 0.3, 1.0, 2.0], [2.4, 1.9, 1.75, 1.3, 1.26], 1.0),
-            ([0.5, 1.5, 4.0], [1.7, 1.3, 1.1], 0.6),
+            ([0.04, 0.1, 0.3, 1.0, 2.0], [2.4, 1.9, 1.75, 1.3, 1.26], _ALPHAS),
+            ([0.5, 1.5, 4.0, 8.0], [1.7, 1.3, 1.15, 1.05], _ALPHAS),
+            ([0.1, 0.4, 1.6], [2.2, 1.6, 1.3], [0.35]),
         ],
         {
-            "The floor is still in: the line goes through the logarithms of loss - floor.": (
-                lambda n, losses, floor: _law(*_line(np.log(n), np.log(losses)))
+            "You keep the last alpha. Keep the one with the smallest error.": _law(
+                "min(fits)", "fits[-1]"
             ),
-            "alpha is the slope with its sign turned: the loss falls, so alpha is above 0.": (
-                lambda n, losses, floor: (
-                    power_law(n, losses, floor)[0],
-                    -power_law(n, losses, floor)[1],
-                )
+            "You keep the alpha with the largest error. Keep the one with the smallest.": _law(
+                "min(fits)", "max(fits)"
             ),
-            "That is the logarithm of A: math.exp gives A itself.": lambda n, losses, floor: (
-                math.log(power_law(n, losses, floor)[0]),
-                power_law(n, losses, floor)[1],
+            "You keep the first alpha. Look whether a later one has a smaller error.": _law(
+                "min(fits)", "fits[0]"
             ),
-            "np.log10 goes with 10 ** start, np.log with math.exp(start).": (
-                lambda n, losses, floor: _law(*_line(np.log10(n), np.log10(_excess(losses, floor))))
+            "The sign of the exponent: x is n to the power of minus alpha, so that it shrinks as a "
+            "model grows.": _law("millions**-alpha", "millions**alpha"),
+            "The floor E is not the smallest loss. It is where the line begins, at x = 0.": _law(
+                "losses.mean() - A * x.mean()", "losses.min()"
             ),
-            "The loss has no logarithm here: both axes are logarithmic.": (
-                lambda n, losses, floor: _law(*_line(np.log(n), _excess(losses, floor)))
+            "E is the mean of the losses less A times the mean of x.": _law(
+                "losses.mean() - A * x.mean()", "losses.mean()"
             ),
-            "The sizes have no logarithm here: both axes are logarithmic.": (
-                lambda n, losses, floor: _law(*_line(np.array(n), np.log(_excess(losses, floor))))
+            "The slope has two parts: above, x times the losses, each less its mean; below, the "
+            "squares of x less its mean. You forgot the square.": _law(
+                "(apart**2).sum()", "apart.abs().sum()"
             ),
-            "A line through the first and the last point only: all points count.": (
-                lambda n, losses, floor: _law(*_ends(np.log(n), np.log(_excess(losses, floor))))
-            ),
-            "Exchanged: A comes first, then alpha.": lambda n, losses, floor: power_law(
-                n, losses, floor
-            )[::-1],
+            "The order of what you return: E, then A, then alpha.": _law("[1:]", "[3:0:-1]"),
         },
+        importance=4,
+        idea="For one alpha, L is a straight line in x = n^-alpha: its slope is A, and it begins "
+        "at E. So fit a line for each alpha, and keep the one that lies nearest to the losses.",
+        steps="""
+            for each alpha:
+                x = millions ** -alpha
+                A = the slope, E = mean loss - A * mean x
+                error = the sum of the squares of E + A x - loss
+                note error, E, A and alpha in a list
+            return E, A and alpha of the smallest error
+        """,
     ),
     "quantise": Exercise(
         "Round each row of a weight to whole multiples of a step, as many as the bits allow.",
         "medium",
-        10,
-        quantise,
+        15,
+        my_quantise,
         [(_WEIGHT, 4), (_WEIGHT * torch.tensor([[1.0], [10.0], [0.1], [0.0]]), 3)],
         {
-            "One step for the whole matrix: each row has its own largest number.": (
-                lambda w, bits: _rounded(w, 2 ** (bits - 1) - 1, w.abs().max())
+            "You have one step for the whole matrix. Each row has its own largest number.": (
+                _rounded(_STEP, "step = weight.abs().max() / top")
             ),
-            "A step for each column; it is to be one for each row, dim=1.": lambda w, bits: (
-                _rounded(w, 2 ** (bits - 1) - 1, w.abs().amax(0, keepdim=True))
+            "You have a step for each column. Give one to each row: dim=1.": _rounded(
+                "dim=1", "dim=0"
             ),
-            "One number too many: with b bits and the same reach on both sides, the largest whole "
-            "number is 2 ** (b - 1) - 1.": lambda w, bits: _rounded(w, 2 ** (bits - 1), _rows(w)),
-            "One bit is the sign: 2 ** (b - 1) - 1 on each side, not 2 ** b - 1.": lambda w, bits: (
-                _rounded(w, 2**bits - 1, _rows(w))
+            "One number too many: the largest whole number is 2 ** (bits - 1) - 1.": _rounded(
+                "2 ** (bits - 1) - 1", "2 ** (bits - 1)"
             ),
-            "Rounded down: take the nearest whole number, .round().": lambda w, bits: (
-                (w / (_rows(w) / (2 ** (bits - 1) - 1)).clamp_min(1e-12) + 1e-9).floor()
-                * (_rows(w) / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
+            "One bit is the sign, so there are 2 ** (bits - 1) - 1 whole numbers on each side.": (
+                _rounded("2 ** (bits - 1) - 1", "2**bits - 1")
             ),
-            "Cut off toward 0: take the nearest whole number, .round().": lambda w, bits: (
-                (w / (_rows(w) / (2 ** (bits - 1) - 1)).clamp_min(1e-12) * (1 + 1e-6)).trunc()
-                * (_rows(w) / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
+            "You round down. Take the nearest whole number, .round().": _rounded(
+                "(weight / step).round()", "(weight / step + 1e-6).floor()"
             ),
-            "From the smallest to the largest number of a row; here 0 stays 0 and both sides reach "
-            "as far.": _between,
-            "Those are the whole numbers: multiply by the step again.": lambda w, bits: (
-                w / (_rows(w) / (2 ** (bits - 1) - 1)).clamp_min(1e-12)
-            ).round(),
-            "A row of zeros has the step 0, and 0 / 0 is no number: keep the step above 0.": (
-                lambda w, bits: (
-                    (w / (_rows(w) / (2 ** (bits - 1) - 1))).round()
-                    * (_rows(w) / (2 ** (bits - 1) - 1))
+            "You cut off toward 0. Take the nearest whole number, .round().": _rounded(
+                "(weight / step).round()", "(weight / step * (1 + 1e-6)).trunc()"
+            ),
+            "You round from the smallest to the largest number of a row. Here 0 must stay 0.": (
+                _rounded(
+                    _STEP,
+                    "low = weight.amin(1, keepdim=True)\n"
+                    "    step = (weight.amax(1, keepdim=True) - low) / (2**bits - 1)",
+                    "(weight / step).round() * step",
+                    "((weight - low) / step).round() * step + low",
                 )
             ),
+            "Those are the whole numbers. Multiply by the step again.": _rounded(
+                ".round() * step", ".round()"
+            ),
+            "A row of zeros has the step 0, and 0 / 0 is no number. Keep the step above 0.": (
+                _rounded("step.clamp_min(1e-12)", "step")
+            ),
         },
+        importance=4,
+        idea="Divide by the step, round, multiply by the step. The step of a row is its largest "
+        "absolute value divided by the largest whole number.",
+        steps="""
+            top = 2 ** (bits - 1) - 1
+            step = the largest absolute value of each row / top, as a column (keepdim=True)
+            never below a tiny number: clamp_min
+            weight / step, rounded, times step
+        """,
     ),
     "cache_bytes": Exercise(
-        "The bytes of a cache: keys and values of each block, for every position, in fp32.",
+        "The bytes of a cache in fp32, and for how many characters it is as large as the weights.",
         "easy",
-        5,
-        cache_bytes,
-        [([128, 128, 128, 128], 128), ([128, 128, 64, 64], 100), ([12], 7)],
+        10,
+        my_cache_bytes,
+        [
+            ([128, 128, 128, 128], 128, 836_457),
+            ([128, 128, 64, 64], 100, 540_137),
+            ([12], 7, 600),
+        ],
         {
-            "Half of it: keys and values are both kept, and a number in fp32 takes 4 bytes.": (
-                lambda widths, T: sum(T * width * 4 for width in widths)
+            "Keys and values are both kept; you count one of them.": _cache("2 * width", "width"),
+            "Those are numbers. In fp32 each takes 4 bytes.": _cache(
+                "2 * width * 4", "2 * width", "4 * parameters", "parameters"
             ),
-            "That many numbers: each takes 4 bytes.": lambda widths, T: 2 * T * sum(widths),
-            "The first block's width for all: a compressed model's later blocks keep less.": (
-                lambda widths, T: 8 * T * widths[0] * len(widths)
+            "The weights take 4 bytes a number, too.": _cache("4 * parameters", "parameters"),
+            "You take the first block's width for all. A compressed model's later blocks keep "
+            "less.": _cache("2 * width * 4", "2 * widths[0] * 4"),
+            "Your bytes are those of one position. There are `length`.": _cache(
+                "return length * each", "return each"
             ),
-            "That is for one position: there are context_length.": lambda widths, T: (
-                8 * sum(widths)
+            "Queries are not kept: only the newest character asks.": _cache(
+                "2 * width", "3 * width"
             ),
-            "Queries are not kept: only the newest character asks.": lambda widths, T: (
-                12 * T * sum(widths)
+            "Attention weights are not kept. They are computed anew for each character.": _cache(
+                "return length * each", "return length * each + 4 * len(widths) * length**2"
             ),
-            "The attention weights are not kept: they are computed anew for each character.": (
-                lambda widths, T: sum(8 * T * width + 4 * T * T for width in widths)
+            "Take a width once, not squared: a key has as many numbers as the block is wide.": (
+                _cache("2 * width * 4", "2 * width**2 * 4")
             ),
-            "A width stands once, not squared: that would be a weight matrix.": lambda widths, T: (
-                sum(8 * T * width**2 for width in widths)
+            "Your second number is upside down: bytes of the weights / bytes of one position.": (
+                _cache("4 * parameters / each", "each / (4 * parameters)")
             ),
         },
+        importance=2,
+        idea="For each position, a block keeps one key and one value, both as wide as the block.",
+        steps="""
+            each = the bytes of one position: over all blocks, 2 * width * 4
+            the cache has length * each
+            it is as large as the weights after 4 * parameters / each positions
+        """,
     ),
     "first_leak": Exercise(
         "The first position before `place` whose scores move when the later characters change.",
         "medium",
         15,
-        first_leak,
-        [
-            (_Scores(), _IDS, 6, 4),
-            (_Scores(ahead=(1,)), _IDS, 6, 4),
-            (_Scores(ahead=(2, 3)), _IDS, 7, 4),
-            (_Scores(last=0.01, from_place=3), _IDS, 5, 4),
-            (_Scores(ahead=(4,), from_place=1), torch.tensor([1, 2, 3, 1, 2, 3, 0, 0, 0]), 6, 4),
-            (_Scores(noise=1e-9), _IDS, 4, 4),
-        ],
+        my_first_leak,
+        _LEAKS,
         {
-            "A position may read itself: look only at the positions before place.": (
-                lambda predict, ids, place, V: _first(_moved(predict, ids, _other(ids, V, place)))
+            "A position may read itself. Look only at the positions before place.": _leak(
+                "moved[:place]", "moved"
             ),
-            "Only one character was changed: a look further ahead is missed. Change all from place "
-            "on.": lambda predict, ids, place, V: _first(
-                _moved(predict, ids, _other(ids, V, place, place + 1))[:place]
+            "You change one character only, so you miss a look further ahead. Change all from "
+            "place on.": _leak(
+                "changed[place:] = (ids[place:] + 1) % V", "changed[place] = (ids[place] + 1) % V"
             ),
-            "The earlier characters were changed, which may move the scores. Change the later "
-            "ones.": lambda predict, ids, place, V: _first(
-                _moved(predict, ids, _other(ids, V, 0, place))[:place]
-            ),
-            "That is the last position that moved; the first one is wanted.": _last,
-            "Scores that differ by 0.000000001 are rounding: let 1e-5 pass.": (
-                lambda predict, ids, place, V: _first(
-                    _moved(predict, ids, _other(ids, V, place))[:place], 0.0
+            "You change the earlier characters, which may move scores. Change the later ones.": (
+                _leak(
+                    "changed[place:] = (ids[place:] + 1) % V",
+                    "changed[:place] = (ids[:place] + 1) % V",
                 )
             ),
-            "Counted from 1: the first position is 0 here. (Nothing moved stays -1.)": (
-                lambda predict, ids, place, V: (
-                    first_leak(predict, ids, place, V) + (first_leak(predict, ids, place, V) != -1)
-                )
+            "That is the last position that moved. Return the first.": _leak(
+                "before[0]", "before[-1]"
             ),
-            "Only the likeliest character was compared: a small move shows in the scores.": (
-                _likeliest
+            "Scores that differ by 0.000000001 are rounding. Let 1e-5 pass.": _leak(
+                "> 1e-5", "> 0"
             ),
-            "Some of the later characters were 0 before, and did not change: (ids + 1) % V is "
-            "another one for sure.": _zeroed,
-            "Whether one moved, not which: return its position, or -1.": (
-                lambda predict, ids, place, V: first_leak(predict, ids, place, V) != -1
+            "You count from 1. The first position is 0 here.": _leak(
+                "int(before[0])", "int(before[0]) + 1"
+            ),
+            "You compare the likeliest characters. A small move shows only in the scores.": _leak(
+                "(predict(changed) - predict(ids)).abs().amax(dim=-1)",
+                "(predict(changed).argmax(-1) != predict(ids).argmax(-1)).double()",
+            ),
+            "Some of the later characters were 0 before, so they did not change. (ids + 1) % V is "
+            "surely another one.": _leak("= (ids[place:] + 1) % V", "= 0"),
+            "You return whether a position moved. Return which one, or -1.": _leak(
+                "int(before[0]) if len(before) else -1", "len(before) > 0"
             ),
         },
+        importance=5,
+        idea="Compare the scores of two texts that agree before `place` and differ at every "
+        "position from there on.",
+        steps="""
+            changed = a copy of ids (clone), other characters from place on
+            how far each position's scores moved: the largest difference over V, (T,)
+            of the positions before place: which moved by more than 1e-5 (nonzero)
+            return the first of them, or -1
+        """,
     ),
 }

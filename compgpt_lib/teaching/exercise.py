@@ -24,9 +24,10 @@ from IPython.display import Markdown, display
 from torch import Tensor, nn
 
 from compgpt_lib.config import ModelConfig
-from compgpt_lib.teaching.lessons import short
+from compgpt_lib.teaching.lessons import BarredError, by_hand, short
 
 MISSING = "Nothing there yet: replace the ... with your own lines."
+BORROWED = "Your answer calls the kit's own solution: write it in lines of your own."
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -111,12 +112,18 @@ class Exercise:
         """Return whether an answer is right, and what to tell the learner."""
         if not callable(answer):
             return False, f"Pass the function itself, not {type(answer).__name__}."
+        if isinstance(answer, Slip):  # made before the solution, whose text it has, is barred
+            answer = answer.answer
         missing = _missing(answer)
         answers = []
         borrowed = _borrowed(answer)
+        barred = [] if answer is self.solution else _functions(self.solution)
         for case in self.cases:
             try:  # it may write into its inputs
-                answers.append(self.run(answer, *copy.deepcopy(case)))
+                with by_hand(*barred):
+                    answers.append(self.run(answer, *copy.deepcopy(case)))
+            except BarredError:
+                return False, BORROWED
             except WrongPartError as error:
                 return False, missing or str(error)
             except Exception as error:  # the learner's code may raise anything
@@ -207,8 +214,7 @@ def filled(own: nn.Module, librarys: nn.Module) -> nn.Module:
     there = {name: tuple(weight.shape) for name, weight in own.state_dict().items()}
     if not there:
         raise WrongPartError(
-            f"Your class has no weights yet: it needs {', '.join(_layers(wanted))}, made in "
-            "__init__."
+            f"Your class has no weights yet: it needs {_listed(wanted)}, made in __init__."
         )
     if lacking := _layers(wanted) - _layers(there):
         raise WrongPartError(f"Your class lacks {_listed(lacking)}; it has {_listed(there)}.")
@@ -229,7 +235,9 @@ def _layers(names: Any) -> set[str]:
 
 
 def _listed(names: Any) -> str:
-    return ", ".join(sorted(_layers(names) if isinstance(names, dict) else names))
+    names = sorted(_layers(names) if isinstance(names, dict) else names)
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def source_of(thing: Any) -> str:
@@ -247,6 +255,12 @@ def source_of(thing: Any) -> str:
                     return textwrap.dedent("".join(lines[ends[0] - 1 : ends[1]])).rstrip()
         raise OSError(f"no source of {thing.__name__}")
     return textwrap.dedent(inspect.getsource(thing)).rstrip()
+
+
+def _functions(thing: Any) -> list[FunctionType]:
+    """Return a function, or the methods of a class."""
+    parts = vars(thing).values() if isinstance(thing, type) else [thing]
+    return [part for part in parts if isinstance(part, FunctionType)]
 
 
 def _codes(thing: Any) -> Any:

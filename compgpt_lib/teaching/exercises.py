@@ -16,17 +16,20 @@ from compgpt_lib.teaching import (
 )
 from compgpt_lib.teaching.exercise import Exercise
 
-EXERCISES: dict[str, Exercise] = (
-    chapter01.EXERCISES
-    | chapter02.EXERCISES
-    | chapter03.EXERCISES
-    | chapter04.EXERCISES
-    | chapter05.EXERCISES
-    | chapter06.EXERCISES
-    | chapter07.EXERCISES
-    | chapter08.EXERCISES
-    | chapter09.EXERCISES
-    | chapter10.EXERCISES
-    | chapter11.EXERCISES
-    | chapter12.EXERCISES
-)
+CHAPTERS: dict[str, dict[str, Exercise]] = {
+    "01": chapter01.EXERCISES,
+    "02": chapter02.EXERCISES,
+    "03": chapter03.EXERCISES,
+    "04": chapter04.EXERCISES,
+    "05": chapter05.EXERCISES,
+    "06": chapter06.EXERCISES,
+    "07": chapter07.EXERCISES,
+    "08": chapter08.EXERCISES,
+    "09": chapter09.EXERCISES,
+    "10": chapter10.EXERCISES,
+    "11": chapter11.EXERCISES,
+    "12": chapter12.EXERCISES,
+}
+EXERCISES: dict[str, Exercise] = {
+    key: exercise for chapter in CHAPTERS.values() for key, exercise in chapter.items()
+}

@@ -63,6 +63,10 @@ def _readable(value: Any) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+class BarredError(RuntimeError):
+    """A function was called that an answer is to do without."""
+
+
 class _Refuse(TorchFunctionMode):
     """Torch's own functions, compiled ones too, raise where an answer calls them."""
 
@@ -72,19 +76,20 @@ class _Refuse(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.barred:
-            raise RuntimeError(f"{func.__name__} is barred here: write it by hand")
+            raise BarredError(f"{func.__name__} may not be used here: write it by hand")
         return func(*args, **(kwargs or {}))
 
 
 def _refusal(free: tuple[str, ...]) -> types.CodeType:
     """Return code that raises, with the free names of the function that it is to stand in for."""
-    said = "that function is barred here: write it by hand"
+    said = "that function may not be used here: write it by hand"
     source = f"""
 def outer({", ".join(free)}):
     def refuse(*_, **__):
         if False:
             {", ".join(free) or None}
-        raise RuntimeError({said!r})
+        from compgpt_lib.teaching.lessons import BarredError  # it runs among other globals
+        raise BarredError({said!r})
     return refuse
 """
     scope: dict[str, Any] = {}

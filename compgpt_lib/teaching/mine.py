@@ -9,25 +9,32 @@ weights.
 from __future__ import annotations
 
 import math
+import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from torch import Tensor, nn
 
 from compgpt_lib.fast.dropout import Dropout
-from compgpt_lib.models import Decoder
+from compgpt_lib.models import Decoder, build
 from compgpt_lib.support.checks import require_one_of
 from compgpt_lib.support.files import write_text
 from compgpt_lib.support.ids import check_ids
-from compgpt_lib.teaching.exercise import Exercise, read_by_name, source_of
-from compgpt_lib.teaching.exercises import EXERCISES
+from compgpt_lib.teaching.exercise import BORROWED, Exercise, read_by_name, source_of
+from compgpt_lib.teaching.exercises import CHAPTERS, EXERCISES
 
 FOLDER = Path("answers")  # beside the notebook
-GIVEN: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "math": math, "np": np, "Tensor": Tensor}
+GIVEN: dict[str, Any] = {  # what an answer may use without an import
+    **{"torch": torch, "nn": nn, "F": F, "Tensor": Tensor},
+    **{"math": math, "np": np, "stats": stats, "build": build, "replace": replace},
+}
 
 
 def mine(answer: Any) -> Any:
@@ -44,7 +51,8 @@ def mine(answer: Any) -> Any:
         return _in_use(EXERCISES[answer], own)
     key = _key_of(answer)
     exercise = EXERCISES[key]
-    right, message = exercise.verdict(answer)
+    itself = answer is exercise.solution
+    right, message = (False, BORROWED) if itself else exercise.verdict(answer)
     if not right:
         print(f"✗ {message} The library's stands in.")
         return _in_use(exercise, None)
@@ -53,12 +61,23 @@ def mine(answer: Any) -> Any:
 
 
 def progress() -> None:
-    """Print which exercises have an answer of the learner's that was kept, and how long it is."""
+    """Print, chapter by chapter, how many right answers of the learner's were kept.
+
+    Where there is one, the exercises that still lack theirs are named.
+    """
     lines = {key: len(_code(path)) for key in EXERCISES if (path := _file(key)).is_file()}
-    for key, count in lines.items():
-        print(f"{name_of(key):24s} {count:3d} lines")
+    for number, chapter in CHAPTERS.items():
+        missing = [key for key in chapter if key not in lines]
+        there = len(chapter) - len(missing)
+        rest = f"  missing: {', '.join(missing)}" if there and missing else ""
+        print(f"{number}  {there} of {len(chapter)}{rest}")
     parts = "1 part" if len(lines) == 1 else f"{len(lines)} parts"
     print(f"{parts} of yours, {sum(lines.values())} lines")
+
+
+def is_written(key: str) -> bool:
+    """Say whether the folder `answers` has a right answer to an exercise; it is run for that."""
+    return _kept(key)[0] is not None
 
 
 def _key_of(answer: Any) -> str:
@@ -89,16 +108,39 @@ def _file(key: str) -> Path:
 
 def _code(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line.strip() and not line.strip().startswith("#")]
+    ours = ("import ", "from ")  # at the left edge: put there by `_keep`
+    return [
+        line
+        for line in lines
+        if line.strip() and not line.strip().startswith("#") and not line.startswith(ours)
+    ]
 
 
 def _keep(key: str, answer: Any) -> str:
     """Keep the source of a right answer for later chapters; return how long it is, or why not."""
     try:
-        write_text(_file(key), source_of(answer) + "\n")
+        write_text(_file(key), "\n".join([*_imports(answer), source_of(answer)]) + "\n")
     except OSError as error:  # typed where no source is kept, or a folder that is read-only
         return f" (in this notebook only: {error})"
     return f" ({len(_code(_file(key)))} lines of yours)"
+
+
+def _imports(answer: Any) -> list[str]:
+    """Return as lines the imports of the notebook's that an answer uses."""
+    around = vars(sys.modules[answer.__module__])
+    parts = {name for key in EXERCISES for name in (_alias(key), name_of(key))}  # kept, too
+    read = set(read_by_name(compile(source_of(answer), "", "exec", dont_inherit=True)))
+    lines = []
+    for name in sorted(read - parts - set(GIVEN)):
+        thing = around.get(name)
+        if isinstance(thing, ModuleType):
+            lines.append(f"import {thing.__name__} as {name}")
+            continue
+        home, called = (str(getattr(thing, part, "")) for part in ("__module__", "__name__"))
+        own = home in ("__main__", answer.__module__)
+        if not own and thing is not None and getattr(sys.modules.get(home), called, None) is thing:
+            lines.append(f"from {home} import {called} as {name}")
+    return [*lines, "", ""] if lines else []
 
 
 def _kept(key: str, users: tuple[str, ...] = ()) -> tuple[Any, str]:
@@ -120,7 +162,7 @@ def _kept(key: str, users: tuple[str, ...] = ()) -> tuple[Any, str]:
                 scope |= {_alias(other): part, name_of(other): part}
         exec(code, scope)
         right, message = EXERCISES[key].verdict(scope[name])
-    except Exception as error:  # a file that was changed may raise anything
+    except (Exception, SystemExit) as error:  # a file that was changed may raise anything
         right, message = False, f"{type(error).__name__}: {error}"
     if not right:
         said = f"{name}: {_file(key)} is not right any more: {message}"
@@ -163,8 +205,8 @@ def _adopted(own: type[nn.Module], librarys: type[nn.Module]) -> type[nn.Module]
         return _computed(own, self, x)
 
     def predict(self: Any, ids: Tensor, targets: Tensor | None = None, cache: Any = None) -> Any:
-        # `only` gave it another name: a branch is missing, of which the learner's code knows nothing.
-        if cache is not None or _drops(self) or self.name != librarys.name:
+        # A lone branch has another name, and the learner's code would look for both.
+        if cache is not None or _drops(self) or self.name != librarys.name:  # type: ignore[attr-defined]
             return librarys.forward(self, ids, targets, cache)
         check_ids(ids, targets, 0, self.config, self.device)
         logits = _computed(own, self, ids)  # (B, T, V)

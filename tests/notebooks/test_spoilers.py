@@ -11,7 +11,7 @@ from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.teaching.mine import name_of
 
 ROOT = Path(__file__).resolve().parents[2]
-PATHS = sorted((ROOT / "notebooks").glob("0[0-4]_*.ipynb"))
+PATHS = sorted((ROOT / "notebooks").glob("[01][0-9]_*.ipynb"))
 CELLS = {path: nbformat.read(path, as_version=4).cells for path in PATHS}
 each_chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 KEYS = {name_of(key): key for key in EXERCISES}

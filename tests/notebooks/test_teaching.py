@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import readability
 
 from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.teaching.mine import name_of
@@ -18,6 +19,7 @@ PATHS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 GUIDES = sorted((ROOT / "notebooks").glob("*.md"))
 CELLS = {path: nbformat.read(path, as_version=4).cells for path in PATHS}
 GLOSSARY = nbformat.read(ROOT / "notebooks" / "glossary.ipynb", as_version=4).cells
+TEXTS = readability.texts()
 each_chapter = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 SPEC = importlib.util.spec_from_file_location("chapters", ROOT / "tools" / "chapters.py")
 chapters = importlib.util.module_from_spec(SPEC)
@@ -231,15 +233,24 @@ TERMS = {
     "tokenizer": r"tokenis",
     "feed-forward": r"feed ?forward(?!`)",
     "cross-entropy": r"cross entropy",
-    "data set": r"dataset(?!s? and add)",
+    "data set": r"(?<!pip install )\bdataset(?!s? and add)",
+    "data sheet": r"\b[Dd]atasheet|\b[Mm]odel cards?\b",
     "LayerNorm or layer norm": r"layer-norm|Layernorm",
-    "warm-up": r"warmup",
+    "warm-up": r"warmup(?!_)",
+    "set-up": r"\b[Ss]etup\b",
     "top-p": r"top p\b|nucleus",
     "top-k": r"top k\b",
     "back-off": r"\b[Bb]ackoff",
-    "held-out": r"held out (text|lines|windows|files)",
+    "softmax": r"\b[Ss]oft-max",
+    "fine-tuning": r"\b[Ff]inetun",
+    "JupyterLab, PyTorch": r"\bJupyter Lab\b|\bjupyterlab\b|\bPytorch\b",
+    "held-out": r"""(?x)
+        \bheld[ ]out[ ](?:text|lines|windows|files)
+        | \b(?:text|files|part)[ ](?:\w+[ ]){0,3}(?:kept|put|set)[ ](?:apart|aside)
+        | \bunseen[ ](?:text|lines|windows|files)\b""",
+    "validation": r"\b(?:dev|test)[ -](?:set|loss|split)\b",
     "p-gpt, lc-gpt, cc-gpt": r"\b(pgpt|lcgpt|ccgpt|P-GPT|LC-GPT|CC-GPT)\b",
-    "plain words": r"\b(leverage|delve|seamless|utilize|cutting-edge)",
+    "plain words": r"\b(leverage|delve[sd]?\b|seamless|utilize|cutting-edge)",
     "ablate: zero-ablate or mean-ablate": rf"""(?x)
         \b[Kk]nock(?:s|ed|ing)?[- ](?:(?:it|them|one|this|that)[ ])?outs?\b
         | \b[Ss]ilenc(?:e|es|ed|ing)[ ](?:the|an?|one|it|each|every|that|this)\b
@@ -250,12 +261,21 @@ TERMS = {
     "lone branch": r"""(?x)
         \b(?:one|better|worse|heavier|lighter|first|second|single)[ ]branch[ ]alone\b
         | \b(?:heavier|spare)[ ]branch | \bbranch(?:es)?[ ](?:is|are)[ ]useless[ ]alone\b""",
+    "first branch, second branch": r"""(?x)
+        \b(?:left|right|upper|lower|top|bottom)[ ]branch
+        | \b[Bb]ranch[ ](?:[0-9AB]|one|two)\b(?!\.)""",
+    "block 1, head 2 (counted from 1)": r"\b(?:[Bb]lock|[Hh]ead|[Ss]tage) 0\b|\bL\d[.H]+\d",
     "interval": r"""(?x)
         \b[Yy]ardsticks? | \b[Ee]rror[- ]bars? | \b[Cc]onfidence[ ](?:interval|band)
         | \bspread[ ]of[ ](?:the[ ])?(?:seeds|runs|losses|differences)\b
         | \bthan[ ]the[ ]spread\b""",
+    "the interval contains 0": r"""(?x)
+        \b(?:lea(?:ve|ves|ving|ft)[ ]out|exclud(?:es?|ed|ing)|includ(?:es?|ed|ing))[ ]0\b
+        | \b(?:without|clear[ ]of|beside|off)[ ]0\b(?!\.)
+        | \b(?:leaves|excludes|includes|contains)[ ]zero\b""",
     "not told apart": r"\bindistinguishable|\b(?:in|not )significant|\bstatistically equal",
     "loss": r"\bloss (?:value|score)s?\b|\b(?:training|validation) error\b",
+    "nats per character": r"\bnats?(?: a | each | of each |/)(?:char|letter)",
     "generate (a model), write (people)": r"""(?x)
         \b(?:models?|(?:\w+-)?gpt|branch(?:es)?|it)[ ](?:writes?|wrote)\b(?![ ](?:back|a[ ]line))
         | \b(?:models?|gpt|it|and)[ ](?:can|could|cannot|will)[ ](?:not[ ])?write\b
@@ -265,28 +285,46 @@ TERMS = {
         | \bwritten[ ](?:right|by[ ](?:the|a)[ ]model)
         | \bmodels?[ ](?:to[ ])?write\b | \bwhat[ ]all[ ]four[ ]write\b""",
     "depth (stage: two blocks and a compression)": r"""(?x)
-        \bstage[ ]by[ ]stage | \bstage[ ]before\b | \bthe[ ]stages\b | \bstage(?:'s)?[ ]vectors
+        \bstage[ ]by[ ]stage | \bstage[ ]before\b(?![ ]and) | \bthe[ ]stages\b
+        | \bstage(?:'s)?[ ]vectors
         | \b(?:each|no|any|this|which)[ ]stage[ ](?:pass|keep|know|would|lets)""",
+    "compression": r"(?<!softmax )\b[Bb]ottlenecks?\b|\b[Ss]queez|\b[Pp]rojection layers?\b",
     "position embedding": r"\b[Pp]ositional (?:embedding|encoding)",
     "residual connection": r"\b[Ss]kip[- ]connection",
     "block": r"\b(?:transformer|decoder|attention) layers?\b",
+    "width": r"\b(?:hidden|model|embedding) (?:size|dimension)s?\b",
+    "context length, window": r"\b[Cc]ontext (?:window|size)|\b[Ss]equence length|\b[Bb]lock size",
+    "learning rate": r"\b[Ss]tep[- ]sizes?\b",
+    "seed": r"\brandom (?:seed|state)s?\b",
+    "counting": r"\b[Nn]-?grams?\b",
+    "parameter": r"\b(?:learnable|trainable) (?:weight|number|parameter)s?\b",
+    "checkpoint": r"\b[Ss]napshots?\b",
+    "vocabulary": r"\b[Cc]haracter sets?\b|\b[Vv]ocabs?\b",
+    "likeliest": r"\bmost (?:likely|probable)\b(?! to)",
+    "space (the character)": r"\b[Bb]lanks?\b",
+    "look ahead, see the future": r"\b[Pp]eek",
+    "the paper": r"\b[Tt]he (?:article|publication)\b",
+    "when this page was made": r"\b[Tt]he authors(?:'|\b)|\b(?:our|my) machine\b",
+    "picture (a figure is a number)": r"""(?x)
+        \b[Tt]he[ ](?:figure|plot|graph|diagram)s?[ ](?:below|above|shows?)\b
+        | \b[Ii]n[ ]the[ ](?:figure|plot|graph|diagram)\b""",
+    "hover": r"\b[Mm]ouse[ ]over|\b[Mm]ove the (?:pointer|mouse)|\b[Pp]oint at\b",
 }
 # The names of buttons, where the button is meant, and a chapter's title.
-NAMES = r"\*(?:Write|Stop|[Kk]nock out)\*|\b04 (?:· )?gpt writes"
+NAMES = r"\*(?:Write|Stop|[Kk]nock out)\*|^knock out it$|\b04 (?:· )?gpt writes"
+NOT_WORDS = r"```.*?```|`[^`\n]*`|\$[^$]*\$|\]\([^)]*\)"
 
 
 @pytest.mark.parametrize("term", TERMS)
 def test_words_are_the_projects(term):
-    texts = {path.name: "\n".join(words(path)) for path in PATHS}
-    texts |= {path.name: path.read_text() for path in [*GUIDES, ROOT / "README.md"]}
-    texts["glossary.ipynb"] = "\n".join(cell.source for cell in GLOSSARY)
+    """In chapters, pages, assignments, messages, hints and the views' labels."""
     wrong = []
-    for name, text in texts.items():
-        text = re.sub(r"```.*?```|`[^`\n]*`|\$[^$]*\$|\]\([^)]*\)", "", text, flags=re.DOTALL)
-        text = re.sub(NAMES, "", text)
-        for match in re.finditer(TERMS[term], text):
-            around = text[max(0, match.start() - 60) : match.end() + 30]
-            wrong.append(f"{name}: {' '.join(around.split())}")
+    for name, parts in TEXTS.items():
+        for place, text in parts:
+            text = re.sub(NAMES, "", re.sub(NOT_WORDS, "", text, flags=re.DOTALL))
+            for match in re.finditer(TERMS[term], text):
+                around = text[max(0, match.start() - 60) : match.end() + 30]
+                wrong.append(f"{name}, {place}: {' '.join(around.split())}")
     assert not wrong, f"write {term}:\n" + "\n".join(wrong)
 
 

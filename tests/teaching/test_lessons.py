@@ -7,6 +7,7 @@ import torch
 
 from compgpt_lib.teaching import chapter05, exercise, lessons
 from compgpt_lib.teaching.chapter01 import MyTokenizer
+from compgpt_lib.teaching.exercise import BORROWED, Slip
 from compgpt_lib.teaching.exercises import EXERCISES
 from compgpt_lib.tokenizer import CharTokenizer
 
@@ -28,6 +29,20 @@ def test_the_solution_passes_and_stubs_do_not(name):
     assert not right and "ZeroDivisionError" in message
     assert exercise.verdict(3)[0] is False
     assert len(exercise.hints) >= 3 and exercise.task and exercise.minutes > 0
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_answer_that_calls_the_kits_solution_is_none(name):
+    exercise = EXERCISES[name]
+    solution = exercise.solution
+    if isinstance(solution, type):
+        borrowed = type(solution.__name__, (solution,), {})
+    else:
+
+        def borrowed(*arguments, **named):
+            return solution(*arguments, **named)
+
+    assert exercise.verdict(borrowed) == (False, BORROWED)
 
 
 @pytest.mark.parametrize(("name", "hint"), WRONG)
@@ -70,10 +85,10 @@ def test_what_is_still_missing_is_named():
 
 
 def test_a_slip_is_the_solution_with_some_of_its_text_exchanged():
-    slip = exercise.Slip(chapter05.mix, "(1 - w)", "w")
-    assert slip(1.0, 2.0, 0.25) == 0.75 and "w * o1 + w * o2" in slip.source
-    with pytest.raises(ValueError, match="mix has no 'nothing' that could be exchanged"):
-        exercise.Slip(chapter05.mix, "nothing", "")(1, 2, 0.5)
+    slip = exercise.Slip(chapter05.my_mix, "(1 - w)", "w")
+    assert slip(1.0, 2.0, 0.25) == 0.75 and "w * o1, w * o2" in slip.source
+    with pytest.raises(ValueError, match="my_mix has no 'nothing' that could be exchanged"):
+        exercise.Slip(chapter05.my_mix, "nothing", "")(1, 2, 0.5)
 
 
 def test_hints_unfold_one_after_the_other(monkeypatch):
@@ -88,22 +103,22 @@ def test_hints_unfold_one_after_the_other(monkeypatch):
 
 
 def test_check_prints_and_the_solution_is_folded(capsys, monkeypatch):
-    EXERCISES["mix"].check(chapter05.mix)
+    EXERCISES["mix"].check(chapter05.my_mix)
     EXERCISES["mix"].check(lambda a, b, w: a + b)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "✓ Right." and printed[1].startswith("✗ The branches are added")
     outputs = []
     monkeypatch.setattr(exercise, "display", outputs.append)
     EXERCISES["mix"].show_hints()
-    assert "<details>" in outputs[0].data and inspect.getsource(chapter05.mix) in outputs[0].data
+    assert "<details>" in outputs[0].data and inspect.getsource(chapter05.my_mix) in outputs[0].data
 
 
 def test_show_source_shows_what_runs(monkeypatch):
     outputs = []
     monkeypatch.setattr(lessons, "display", outputs.append)
-    lessons.show_source(exercise.Exercise.check, chapter05.mix)
+    lessons.show_source(exercise.Exercise.check, chapter05.my_mix)
     assert outputs[0].data.startswith("```python\ndef check(self")
-    assert inspect.getsource(chapter05.mix).strip() in outputs[0].data
+    assert inspect.getsource(chapter05.my_mix).strip() in outputs[0].data
 
 
 def test_an_answer_may_write_into_its_input_and_spoils_nothing():
@@ -149,14 +164,15 @@ def test_a_wrong_answer_is_told_where_it_differs():
     assert "For q = a tensor (4, 6, 8), k = a tensor (4, 6, 8) at [0, 0, 0] it gives " in said
     said = EXERCISES["pad_for"].verdict(lambda x, k: x[..., :1])[1]
     assert "it gives the shape (1, 2, 1), and should give (1, 2, 5)" in said
-    said = EXERCISES["receptive_field"].verdict(lambda sizes: max(sizes))[1]
+    said = EXERCISES["receptive_field"].verdict(lambda sizes, _: max(sizes))[1]
     assert "raised ValueError in your line `said = " in said and "kernel_sizes = []" in said
 
 
 def test_right_answers_come_in_many_kinds():
     assert EXERCISES["mix"].verdict(lambda a, b, w: (w * a + (1 - w) * b).requires_grad_())[0]
+    pasted = Slip(MyTokenizer).answer  # the kit's own may not be called
     for kind in (np.array, torch.tensor):
-        own = type("Own", (MyTokenizer,), {"encode": lambda *a: kind(MyTokenizer.encode(*a))})  # noqa: B023
+        own = type("Own", (pasted,), {"encode": lambda *a: kind(pasted.encode(*a))})  # noqa: B023
         assert EXERCISES["tokenizer"].verdict(own)[0]
     assert EXERCISES["block_parameters"].verdict(lambda d: float(12 * d * d + 13 * d))[0]
     assert EXERCISES["inputs_and_targets"].verdict(lambda w: [w[:-1], w[1:]])[0]
@@ -204,7 +220,7 @@ def barred(call) -> bool:
     try:
         call()
     except RuntimeError as error:
-        assert "barred here: write it by hand" in str(error)
+        assert "may not be used here: write it by hand" in str(error)
         return True
     return False
 
@@ -212,7 +228,7 @@ def barred(call) -> bool:
 def test_the_error_of_a_barred_function_can_be_shown():
     """IPython reads the locals of every frame; a function with a closure has hidden ones."""
     with lessons.by_hand(CharTokenizer.__init__):
-        with pytest.raises(RuntimeError, match="barred here") as caught:
+        with pytest.raises(RuntimeError, match="may not be used here") as caught:
             CharTokenizer("ab")
     frame = caught.tb
     while frame:
@@ -238,7 +254,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
         "fused": lambda: F.scaled_dot_product_attention(x, x, x),
         "backward": lambda: (x * torch.ones(1, requires_grad=True)).sum().backward(),
         "autograd": lambda: torch.autograd.backward((x * torch.ones(1, requires_grad=True)).sum()),
-        "exercise": lambda: chapter05.mix(x, x, 0.5),
+        "exercise": lambda: chapter05.my_mix(x, x, 0.5),
     }
     with pytest.raises(ZeroDivisionError):  # whatever happens inside, all is put back
         with lessons.by_hand(
@@ -247,7 +263,7 @@ def test_by_hand_lets_the_library_and_torch_refuse_by_whatever_name():
             F.layer_norm,
             F.scaled_dot_product_attention,
             torch.autograd.backward,
-            chapter05.mix,
+            chapter05.my_mix,
         ):
             assert {name: barred(call) for name, call in calls.items()} == dict.fromkeys(
                 calls, True

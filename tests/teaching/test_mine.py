@@ -1,5 +1,6 @@
 """What a learner wrote is in use where it is right: trained, looked into, kept for later."""
 
+import linecache
 import os
 import subprocess
 import sys
@@ -7,9 +8,12 @@ import textwrap
 
 import pytest
 import torch
+import typer
 from conftest import some_ids, tiny
 from torch import nn
 from torch.testing import assert_close
+
+from progress import table  # isort: skip
 
 from compgpt_lib import models
 from compgpt_lib.config import TrainConfig
@@ -19,12 +23,23 @@ from compgpt_lib.layers import CausalAttention, DecoderBlock, Embedding, FeedFor
 from compgpt_lib.models import build
 from compgpt_lib.runs import identity_of
 from compgpt_lib.support.identity import code_of
-from compgpt_lib.teaching import chapter02, chapter03
-from compgpt_lib.teaching.exercise import Slip, source_of
-from compgpt_lib.teaching.exercises import EXERCISES
-from compgpt_lib.teaching.mine import mine, name_of, progress
+from compgpt_lib.teaching import chapter02, chapter03, chapter05
+from compgpt_lib.teaching.exercise import BORROWED, Slip, source_of
+from compgpt_lib.teaching.exercises import CHAPTERS, EXERCISES
+from compgpt_lib.teaching.mine import is_written, mine, name_of, progress
 from compgpt_lib.training import train
 
+
+def pasted(solution):
+    """The solution as a cell of the learner's has it: the kit's own is no answer."""
+    source, name = source_of(solution) + "\n", f"<cell of {solution.__name__}>"
+    linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
+    scope = dict(vars(sys.modules[solution.__module__]))
+    exec(compile(source, name, "exec", dont_inherit=True), scope)
+    return scope[solution.__name__]
+
+
+MyGPT = pasted(chapter03.MyGPT)
 PARTS = {
     "attention": (chapter02.MyAttention, CausalAttention),
     "feed_forward": (chapter02.MyFeedForward, FeedForward),
@@ -47,12 +62,13 @@ def like(own, librarys):
 
 def my_gpt(**overrides):
     config = tiny(**overrides)
-    return like(build(mine(chapter03.MyGPT), config), build("gpt", config)), build("gpt", config)
+    return like(build(mine(MyGPT), config), build("gpt", config)), build("gpt", config)
 
 
 @pytest.mark.parametrize("key", PARTS)
 def test_a_right_class_is_the_learners_and_one_of_the_librarys_kind(key, capsys):
     own, librarys = PARTS[key]
+    own = pasted(own)
     used = mine(own)
     assert issubclass(used, own) and issubclass(used, librarys) and used.__name__ == own.__name__
     assert capsys.readouterr().out.startswith(f"✓ Right: {own.__name__} is in use from here on (")
@@ -85,7 +101,9 @@ def test_functions_come_back_as_they_are_or_as_the_solution(capsys):
     assert mine(my_mix) is my_mix
     progress()
     said = capsys.readouterr().out.splitlines()
-    assert said[-2].split() == ["my_mix", "2", "lines"] and said[-1] == "1 part of yours, 2 lines"
+    others = ", ".join(key for key in CHAPTERS["05"] if key != "mix")
+    assert f"05  1 of {len(CHAPTERS['05'])}  missing: {others}" in said
+    assert f"06  0 of {len(CHAPTERS['06'])}" in said and said[-1] == "1 part of yours, 2 lines"
 
     def my_mix(o1, o2, w):
         return o1 + o2
@@ -99,7 +117,7 @@ def test_functions_come_back_as_they_are_or_as_the_solution(capsys):
 
 def test_a_learners_gpt_is_trained_and_gives_what_the_librarys_gives(corpus):
     config = tiny(vocab_size=len(corpus.tokenizer))
-    own = like(build(mine(chapter03.MyGPT), config), build("gpt", config))
+    own = like(build(mine(MyGPT), config), build("gpt", config))
     other = build("gpt", config)
     recipe = TrainConfig.preset("smoke", steps=6, eval_every=3, precision="fp32")
     runs = [train(model, corpus, recipe, progress=False) for model in (own, other)]
@@ -109,7 +127,7 @@ def test_a_learners_gpt_is_trained_and_gives_what_the_librarys_gives(corpus):
 
 
 def test_a_learners_gpt_begins_with_the_weights_of_the_librarys():
-    own = mine(chapter03.MyGPT)
+    own = mine(MyGPT)
     for seed in (0, 1):
         assert_close(build(own, tiny(), seed).state_dict(), build("gpt", tiny(), seed).state_dict())
 
@@ -192,8 +210,43 @@ def test_what_was_kept_is_the_same_model_in_another_notebook(folder, capsys):
     assert codes[0] == codes[1] != f"code {code_of(build('gpt', tiny()))}"
 
 
+@pytest.mark.parametrize("key", EXERCISES)
+def test_every_right_answer_is_kept_with_what_it_needs_and_taken_up(key, folder, capsys):
+    solution = EXERCISES[key].solution
+    mine(pasted(solution))
+    assert "✓ Right" in capsys.readouterr().out
+    assert is_written(key), mine(key)
+    lines = (folder / "answers" / f"{key}.py").read_text().splitlines()
+    ours = [line for line in lines if line.startswith(("import ", "from "))]
+    assert not any("__main__" in line or "teaching.chapter" in line for line in ours)
+    progress()
+    written = source_of(solution).splitlines()
+    count = sum(bool(line.strip()) and not line.strip().startswith("#") for line in written)
+    assert f"1 part of yours, {count} lines" in capsys.readouterr().out
+
+
+def test_the_kits_own_solution_is_no_answer(folder, capsys):
+    assert mine(chapter03.MyGPT) is models.GPT and BORROWED in capsys.readouterr().out
+    assert not (folder / "answers").exists() and not is_written("gpt")
+
+
+def test_a_table_of_who_has_which_exercise_right(folder, monkeypatch, capsys):
+    places = {"Jane": "right", "Eva Moodle_48211_assignsubmission_file": "right", "kim": "wrong"}
+    for name, answer in places.items():
+        (folder / name / "work" / "answers").mkdir(parents=True)
+        text = "def my_mix(o1, o2, w):\n    return w * o1 + (1 - w) * o2\n"
+        text = text if answer == "right" else text.replace("(1 - w)", "w")
+        (folder / name / "work" / "answers" / "mix.py").write_text(text)
+    (folder / "kim" / "work" / "answers" / "gpt.py").write_text("raise SystemExit")
+    rows = table(folder)
+    assert rows["mix"].to_dict() == {"Eva Moodle": 1, "Jane": 1, "kim": 0}
+    assert rows.drop(columns="mix").sum().sum() == 0 and list(rows) == list(EXERCISES)
+    with pytest.raises(typer.BadParameter, match="NAME/answers"):
+        table(folder / "kim" / "work")
+
+
 def test_a_kept_answer_that_was_spoiled_is_not_used(folder, capsys):
-    mine(chapter03.MyGPT)
+    mine(MyGPT)
     path = folder / "answers" / "gpt.py"
     for spoiled in (path.read_text().replace("x = block(x)", "block(x)"), "def (", "x = 1"):
         path.write_text(spoiled)
@@ -205,7 +258,7 @@ def test_a_kept_answer_that_was_spoiled_is_not_used(folder, capsys):
 
 def test_where_nothing_can_be_kept_it_is_said(folder, capsys):
     (folder / "answers").write_text("a file stands in the way")
-    assert issubclass(mine(chapter03.MyGPT), models.GPT)
+    assert issubclass(mine(MyGPT), models.GPT)
     assert "✓ Right" in (said := capsys.readouterr().out) and "in this notebook only" in said
 
 
@@ -223,6 +276,13 @@ def test_a_class_with_other_weights_is_told_which(changes, said):
     assert not right and said in message, message
 
 
+def test_of_many_weights_only_a_few_are_named():
+    changes = "self.w = nn.Parameter(torch.tensor(0.5))", "w = torch.tensor(0.5)", "self.w)", "0.5)"
+    right, message = EXERCISES["p_gpt"].verdict(Slip(chapter05.MyParallelGPT, *changes).answer)
+    assert not right and message.startswith("Your class lacks w; it has branches.first.0.")
+    assert message.endswith(" more.") and message.count(", ") == 3
+
+
 def test_each_answer_has_a_name_of_its_own():
     assert len({name_of(key) for key in EXERCISES}) == len(EXERCISES)
     assert name_of("gpt") == "MyGPT" and name_of("mix") == "my_mix"
@@ -231,6 +291,6 @@ def test_each_answer_has_a_name_of_its_own():
 def test_the_identity_of_a_run_has_the_learners_code(corpus):
     config = tiny(vocab_size=len(corpus.tokenizer))
     recipe = TrainConfig.preset("smoke")
-    own = mine(chapter03.MyGPT)
+    own = mine(MyGPT)
     codes = [identity_of(build(kind, config), corpus, recipe)["code"] for kind in ("gpt", own, own)]
     assert codes[0] != codes[1] == codes[2]
