@@ -147,16 +147,16 @@ def _require_no_look_ahead(model: Decoder, name: str) -> None:
         if moved.any():
             first = int(moved.nonzero()[0])
             raise ValueError(
-                f"{name} looks ahead: other characters from position {place + 1} on move its "
-                f"scores at position {first + 1}; a position may read itself and those before it, "
-                "so mask the future in attention, pad convolutions on the left, and take no mean "
-                "over the whole text"
+                f"{name} looks ahead: if the characters from position {place + 1} on change, its "
+                f"scores at position {first + 1} change, too. A position may read only itself and "
+                "what comes before it. Mask the future in attention, pad convolutions on the left, "
+                "and take no mean over the whole text"
             )
     beside = _scores(model, torch.stack((ids[0], others[1])))
     if ((beside - before)[0].abs() > limit).any():
         raise ValueError(
-            f"{name} looks at the other texts of a batch: with another text beside it, the scores "
-            "of a text move; keep the first dimension apart, as layer norm does and batch norm not"
+            f"{name} looks at the other texts of a batch: beside another text, a text gets other "
+            "scores. Compute each text by itself: use layer norm, for example, and not batch norm"
         )
 
 
@@ -172,7 +172,7 @@ def _require_cache(model: Decoder, name: str) -> None:
     if off.any():
         raise ValueError(
             f"{name} gives other scores with a cache than without, first at position "
-            f"{int(off.nonzero()[0]) + 1}: each layer that reads earlier positions must take them "
+            f"{int(off.nonzero()[0]) + 1}. Each layer that reads earlier positions must take them "
             "from cache.append(self, rows), and count positions from cache.length"
         )
 
@@ -225,9 +225,9 @@ def _require_budget(name: str, model: Decoder, budget: int) -> int:
     if count > budget:
         which = f" ({beside:,} of them learned outside of its parameters)" if beside else ""
         raise ValueError(
-            f"{name} has {count:,} learned numbers{which}, and the budget is {budget:,}: make it "
+            f"{name} has {count:,} learned numbers{which}, but the budget is {budget:,}. Make it "
             "narrower or shallower (config=ModelConfig.preset('laptop', d_model=..., "
-            f"n_layers=...)), share weights, or give parameters={count}"
+            f"n_layers=...)), share weights, or raise the budget: parameters={count}"
         )
     return count
 
@@ -262,8 +262,8 @@ def _costs(name: str, model: Decoder) -> dict[str, float]:
         flops = evaluation.flops_per_character(model)
     except (NotImplementedError, RuntimeError) as error:
         raise ValueError(
-            f"the operations of {name} cannot be counted ({error}): make each new tensor where its "
-            "input is, as torch.zeros(3, device=x.device)"
+            f"the operations of {name} cannot be counted ({error}): make each new tensor on the "
+            "device of its input, as torch.zeros(3, device=x.device)"
         ) from error
     cache = evaluation.cache_megabytes(model)
     return {
@@ -304,7 +304,7 @@ def _read() -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     rows = pd.read_csv(path, dtype={"model": str, "entry": str})
     if missing := [name for name in COLUMNS if name not in rows]:
-        raise ValueError(f"{path} lacks the columns {checks.short(missing)}: delete or mend it")
+        raise ValueError(f"{path} lacks the columns {checks.short(missing)}: delete or repair it")
     return rows[COLUMNS]
 
 

@@ -87,10 +87,10 @@ class Chart:
     def __init__(
         self,
         figure: Annotated[go.Figure, "a figure of plotly"],
-        alt: Annotated[str, "what the figure shows, in words"],
+        alt: Annotated[str, "what the picture shows, in words"],
     ) -> None:
         if not alt.strip():
-            raise ValueError("alt must say what the figure shows, got nothing")
+            raise ValueError("alt must say what the picture shows, got an empty text")
         self.figure, self.alt = figure, alt
 
     def __repr__(self) -> str:

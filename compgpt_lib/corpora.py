@@ -423,7 +423,7 @@ def _rows(source: Path | str, part: str, count: int, only: bool) -> Iterator[dic
         import datasets
     except ImportError as error:
         raise ImportError(
-            "data sets of the hub need the datasets package: pip install datasets"
+            "data sets of the hub need the package `datasets`: pip install datasets"
         ) from error
     if isinstance(source, str):
         parts = datasets.load_dataset(source, streaming=True)
@@ -439,8 +439,8 @@ def _rows(source: Path | str, part: str, count: int, only: bool) -> Iterator[dic
             index += 1
     except Exception as error:  # pyarrow's, or one of datasets' own, as the file may be broken
         raise ValueError(
-            f"{source} cannot be read after its row {index} ({error}): see that it is whole, "
-            "and that its texts are UTF-8"
+            f"{source} cannot be read after its row {index} ({error}): check that it is "
+            "complete, and that its texts are UTF-8"
         ) from error
 
 

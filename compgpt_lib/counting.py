@@ -34,7 +34,7 @@ class CountTable:
         if (order + 1) * int(vocab_size).bit_length() > 62:
             raise ValueError(
                 f"order must be below {62 // int(vocab_size).bit_length()} for a vocabulary of "
-                f"{vocab_size}, got {order}: its contexts are counted as 64-bit numbers"
+                f"{vocab_size}, got {order}: each context must fit into 64 bits"
             )
         self.vocab_size, self.order = vocab_size, order
         # Of each order: what was counted, sorted (context and character as one number), how often;

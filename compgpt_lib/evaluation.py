@@ -273,7 +273,8 @@ def score_lines(written: Texts, wanted: Texts) -> dict[str, float]:
     """
     if len(written) != len(wanted) or not written:
         raise ValueError(
-            f"written and wanted must be as many, one or more, got {len(written)} and {len(wanted)}"
+            "written and wanted must have the same number of texts, 1 or more, got "
+            f"{len(written)} and {len(wanted)}"
         )
     pairs = [(a.strip(), b.strip()) for a, b in zip(written, wanted, strict=True)]
     return {

@@ -28,10 +28,10 @@ class Picture:
     def __init__(
         self,
         figure: Annotated[Figure, "a figure of matplotlib"],
-        alt: Annotated[str, "what the figure shows, in words"],
+        alt: Annotated[str, "what the picture shows, in words"],
     ) -> None:
         if not alt.strip():
-            raise ValueError("alt must say what the figure shows, got nothing")
+            raise ValueError("alt must say what the picture shows, got an empty text")
         plt.close(figure)  # or the notebook would show it twice
         self.figure, self.alt = figure, alt
 

@@ -166,10 +166,10 @@ class ConvCompression(nn.Conv1d):
         time = x.shape[-2]
         if cache is not None:
             x = cache.append(self, x)  # (B, S, d)
-        reach = time + self.kernel_size[0] - 1
+        reach = time + self.weight.shape[-1] - 1
         x = x[:, -reach:]
         if missing := reach - x.shape[1]:
             x = F.pad(x, (0, 0, missing, 0))  # (B, T + k - 1, d), left-padded
         # A linear map of k characters side by side: the same sums as conv1d's, quicker on a CPU.
-        characters = x.unfold(1, self.kernel_size[0], 1).flatten(-2)  # (B, T, d k)
+        characters = x.unfold(1, self.weight.shape[-1], 1).flatten(-2)  # (B, T, d k)
         return F.linear(characters, self.weight.flatten(1), self.bias)  # (B, T, d')

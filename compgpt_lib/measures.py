@@ -311,7 +311,8 @@ def effective_rank(rows: Tensor) -> float:
 def _paired(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     if len(before) != len(after):
         raise ValueError(
-            f"before and after must have as many rows, got {len(before)} and {len(after)}"
+            "before and after must have the same number of rows, got "
+            f"{len(before)} and {len(after)}"
         )
     return _centred("before", before), _centred("after", after)
 
@@ -424,7 +425,7 @@ def logit_lens(model: Decoder, record: Trace) -> dict[str, Tensor]:
     mixture that no single stage is.
     """
     if isinstance(model, ParallelGPT):
-        raise TypeError("model must be a gpt, lc-gpt or cc-gpt: no single stage of p-gpt is read")
+        raise TypeError("model must be a gpt, lc-gpt or cc-gpt: p-gpt has no single depth to read")
     halving = (LinearCompression, ConvCompression)
     names = list(record.residual)
     missing = [name for name in names if name not in dict(model.named_modules())]
@@ -453,7 +454,7 @@ def planes(stages: Annotated[Sequence[Rows], "a list of tensors (N, d)"]) -> lis
     for rows in stages:
         centred = _centred("stages", rows)
         if maps and len(centred) != len(maps[-1]):
-            raise ValueError("stages must have as many rows each")
+            raise ValueError("stages must all have the same number of rows")
         svd = torch.linalg.svd(centred, full_matrices=False)
         plane = (svd.U * svd.S)[:, :2]  # (N, 2)
         plane = F.pad(plane, (0, 2 - plane.shape[1]))

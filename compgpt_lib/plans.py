@@ -36,7 +36,8 @@ def load_study(name: str) -> pd.DataFrame:
             return rows.assign(data=[made[trial]["data"] for trial in rows.trial])
     there = sorted(path.stem for place in _PLACES for path in place.glob("*.csv"))
     raise FileNotFoundError(
-        f"name must be that of a shipped study, {', '.join(there)}, got {name!r}: see run_study"
+        f"name must be one of the studies that are there ({', '.join(there)}), got {name!r}; "
+        "run_study makes others"
     )
 
 

@@ -63,7 +63,7 @@ def check_run(model: Decoder, corpus: Corpus) -> None:
         if parameter.dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 f"the model's weights must be float32 to be trained, but {name} is "
-                f"{parameter.dtype}: model.float() (how it computes is config.precision)"
+                f"{parameter.dtype}: call model.float() (config.precision says how it computes)"
             )
         if parameter.is_inference():
             raise ValueError(
@@ -71,13 +71,16 @@ def check_run(model: Decoder, corpus: Corpus) -> None:
                 "model outside of it"
             )
         if parameter.is_meta:
-            raise ValueError(f"{name} is on the meta device and holds no numbers: build it anew")
+            raise ValueError(f"{name} is on the meta device and holds no numbers: build it again")
     if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ValueError("nothing can learn: every parameter of the model has requires_grad=False")
+        raise ValueError(
+            "nothing can learn: every parameter of the model has requires_grad=False; set it to "
+            "True where the model should learn"
+        )
     for tie, name in tied(parameters).items():
         raise ValueError(
-            f"{tie} and {name} share their memory but are two parameters, which would be changed "
-            f"twice a step; tie them as one: give both names the same nn.Parameter"
+            f"{tie} and {name} share their memory but are two parameters, so each step would "
+            "change it twice: give both names the same nn.Parameter"
         )
 
 
@@ -86,8 +89,8 @@ def require_vocabulary(model: Decoder, corpus: Corpus) -> None:
     require_size(model.config, corpus.tokenizer)
     if model.tokenizer is not None and model.tokenizer != corpus.tokenizer:
         raise ValueError(
-            "the model has a vocabulary of its own, and the corpus another one as large: its ids "
-            "would stand for other characters; build a new model for this corpus"
+            "the model has another vocabulary than the corpus, though of the same size: the same "
+            "id would mean two characters. Build a new model for this corpus"
         )
 
 

@@ -72,11 +72,11 @@ def run_study(
                     watch(rows[rows.trial.isin(keys)])
     except KeyboardInterrupt:
         left = len(table.missing(trials))
-        print(f"stopped: {len(trials) - left} trials are done, {left} wait; run it again")
+        print(f"stopped: {len(trials) - left} trials are done, {left} are left; run it again")
     except TerminatedWorkerError as error:
         raise RuntimeError(
-            "a worker was killed, perhaps for want of memory; what is done is kept: run it again, "
-            "with fewer jobs if need be"
+            "a worker was killed, perhaps because memory was short. What is done is kept: run it "
+            "again, perhaps with fewer jobs"
         ) from error
     return rows[rows.trial.isin(keys)].reset_index(drop=True)
 

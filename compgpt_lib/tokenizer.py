@@ -90,7 +90,7 @@ class CharTokenizer:
                 f"the text has characters that the vocabulary of {len(self)} lacks: {first}"
                 f"{', ...' if len(strangers) > 5 else ''}; "
                 "leave them out, or build the tokenizer with min_count=2 or more, which adds an "
-                "unknown character"
+                "unknown sign"
             )
         return ids
 

@@ -123,8 +123,8 @@ def train(
             raise
         raise MemoryError(
             f"out of memory at step {loop.now.step}: lower batch_size ({config.batch_size}) and "
-            f"raise accumulation ({config.accumulation}) by the same factor, which trains the same "
-            "with less memory; or take a smaller model or context_length"
+            f"raise accumulation ({config.accumulation}) by the same factor. This trains the same "
+            "with less memory. Or take a smaller model or context_length"
         ) from error
     except KeyboardInterrupt:
         loop.stop()
@@ -183,7 +183,8 @@ class _Loop:
         processes, config = self.accelerator.num_processes, self.config
         if config.batch_size % processes:
             raise ValueError(
-                f"batch_size must divide among {processes} processes, got {config.batch_size}"
+                f"batch_size must be a multiple of {processes}, the number of processes, got "
+                f"{config.batch_size}"
             )
         share = config.batch_size // processes
         first = self.accelerator.process_index * share

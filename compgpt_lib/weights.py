@@ -30,7 +30,8 @@ def folder() -> Path:
         if (place / MANIFEST).is_file():
             return place
     raise FileNotFoundError(
-        f"no trained weights at {_PLACES[0]}: get the whole repository, or `make pretrain` (hours)"
+        f"no trained weights at {_PLACES[0]}: get the whole repository, or run `make pretrain`, "
+        "which takes hours"
     )
 
 
@@ -50,7 +51,7 @@ def load_pretrained(name: str) -> Decoder:
     if (sha256 := hashes.of_file(path)) != shipped.get(path.name):
         raise ValueError(
             f"{path} is not the file that was shipped: its sha256 is {sha256[:12]}..., "
-            f"and {MANIFEST} says {str(shipped.get(path.name))[:12]}...; get it again"
+            f"and {MANIFEST} says {str(shipped.get(path.name))[:12]}...: get it again"
         )
     return load(path)
 

@@ -103,6 +103,44 @@ def test_long_words_and_sentences_have_a_higher_grade():
     assert table.grade[0] < 2 and table.grade[1] > 20 and pd.isna(table.grade[2])
 
 
+PAGE = """\
+# A title
+
+One paragraph,
+on two lines.
+
+    code = 1
+
+- an item
+
+      its code
+
+```
+more = "code"
+```
+The end.
+"""
+
+
+def test_a_page_is_read_by_paragraph():
+    parts = readability.paragraphs(PAGE)
+    assert [(line, text.strip()) for line, text in parts] == [
+        (1, "# A title"), (3, "One paragraph,\non two lines."), (8, "- an item"), (10, "its code"),
+        (15, "The end."),
+    ]  # fmt: skip
+
+
+def test_messages_and_labels_are_read_without_docstrings_and_code():
+    code = '"""What it is for."""\nname = "gpt"\n'
+    code += 'raise ValueError(f"steps must be {least} or more, got " f"{steps}: say more")\n'
+    code += 'old = "rows = counts.get(context)"\nsteps = """one\ntwo and three"""\n'
+    wanted = [(3, "steps must be it or more, got it: say more")]
+    assert readability.prose(readability.literals(code)) == wanted
+    script = 'el("div", { class: "cg-row" }, "Click to lock.");\nlabel(`what ${name} generates`);'
+    wanted = [(1, "Click to lock."), (2, "what it generates")]
+    assert readability.prose(readability.labels(script)) == wanted
+
+
 def stamped(path: Path, name: str) -> list[list[str]]:
     """The cells of the rows between two marks."""
     text = path.read_text()
@@ -142,12 +180,14 @@ def test_a_benchmark_runs_in_a_tiny_setting(script):
     assert "p-gpt" in done.stdout and "gpt" in done.stdout
 
 
-def test_the_readability_of_every_chapter_is_told():
-    chapters = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def test_the_readability_of_every_text_is_told():
+    names = [path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")]
+    names += ["glossary", "4_compression", "README.md", "notebooks/instructors.md"]
+    names += ["compgpt_lib/training.py", "compgpt_lib/widgets/common.js"]
     script = [sys.executable, str(BENCHMARKS / "readability.py")]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert all(f"| {chapter.stem} | " in done.stdout for chapter in chapters)
+    assert all(f"| {name} | " in done.stdout for name in names)
 
 
 @pytest.mark.slow

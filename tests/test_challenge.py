@@ -127,11 +127,11 @@ def test_two_seeds_give_an_interval_and_other_code_or_budgets_do_not_count(corpu
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Peeks, "Peeks looks ahead: other characters from position 2 on move its scores at pos"),
-        (Averages, "looks ahead: other characters from position 2 on"),
+        (Peeks, "Peeks looks ahead: if the characters from position 2 on change, its scores at"),
+        (Averages, "looks ahead: if the characters from position 2 on"),
         (BeginsBlind, "BeginsBlind looks ahead"),
         (LooksBeside, "looks at the other texts of a batch"),
-        (ForgetsWhere, "other scores with a cache than without, first at position 9: each layer"),
+        (ForgetsWhere, "other scores with a cache than without, first at position 9. Each layer"),
     ],
 )
 def test_what_may_not_be_read_is_refused_and_leaves_no_row(corpus, model, words):
@@ -144,7 +144,7 @@ def test_what_may_not_be_read_is_refused_and_leaves_no_row(corpus, model, words)
 def test_the_budget_counts_what_learns_outside_of_parameters_too(corpus):
     shape = tiny(n_layers=2, vocab_size=len(corpus.tokenizer))
     plain = GPT(shape).parameter_count()
-    with pytest.raises(ValueError, match=f"gpt has {plain:,} learned numbers, and the budget"):
+    with pytest.raises(ValueError, match=f"gpt has {plain:,} learned numbers, but the budget"):
         enter(GPT, corpus, parameters=plain - 1)
     with pytest.raises(ValueError, match=r"\(800 of them learned outside of its parameters\)"):
         enter(Counts, corpus, parameters=plain + 799)
@@ -159,7 +159,7 @@ def test_a_table_that_was_written_by_others_is_named(corpus):
     path = home() / "runs" / "frontier.csv"
     path.parent.mkdir(parents=True)
     path.write_text("model,seed\na,0\n")
-    with pytest.raises(ValueError, match="lacks the columns .*: delete or mend it"):
+    with pytest.raises(ValueError, match="lacks the columns .*: delete or repair it"):
         challenge.entries()
 
 

@@ -223,7 +223,7 @@ def test_what_is_kept_of_a_chart_is_small_and_has_words(monkeypatch):
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("colab"))
     data, _ = bundle(charts.loss_curves({"gpt": history()}))
     assert "<script" in data["text/html"] and len(data["text/html"]) < 50_000
-    with pytest.raises(ValueError, match="alt must say what the figure shows"):
+    with pytest.raises(ValueError, match="alt must say what the picture shows"):
         charts.Chart(charts.loss_curves({}).figure, " ")
 
 

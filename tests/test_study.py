@@ -118,7 +118,7 @@ def test_a_stop_keeps_what_is_done(home, monkeypatch, capsys):
 
     monkeypatch.setattr(Trial, "run", run)
     rows = run_study("stopped", trials, jobs=1)
-    assert set(rows.seed) == {0} and "1 trials are done, 2 wait" in capsys.readouterr().out
+    assert set(rows.seed) == {0} and "1 trials are done, 2 are left" in capsys.readouterr().out
     monkeypatch.undo()
     monkeypatch.setenv("COMPGPT_HOME", str(home))
     assert set(run_study("stopped", trials, jobs=1).seed) == {0, 1, 2}
@@ -275,7 +275,7 @@ def test_what_is_not_there_is_named():
         ValueError, match="must be one of rates, comparison, healing, .*, sizes, got 'x'"
     ):
         run_study("x")
-    with pytest.raises(FileNotFoundError, match="shipped study, .*paper_size.*, got 'x'"):
+    with pytest.raises(FileNotFoundError, match="studies that are there .*paper_size.*, got 'x'"):
         load_study("x")
 
 

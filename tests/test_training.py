@@ -478,7 +478,7 @@ def test_a_batch_must_divide_among_the_processes(corpus, monkeypatch):
         is_main_process, num_processes = True, 3
 
     monkeypatch.setattr(training, "accelerator_for", lambda precision: Three())
-    with pytest.raises(ValueError, match="batch_size must divide among 3 processes, got 4"):
+    with pytest.raises(ValueError, match="batch_size must be a multiple of 3, the number"):
         train(fresh(corpus), corpus, short_run(), progress=False)
 
 

@@ -22,8 +22,8 @@ def default_device() -> torch.device:
     missing = [name for name in wanted if name not in os.environ]
     if int(os.environ.get("LOCAL_RANK", -1)) >= 0 and missing and not PartialState._shared_state:
         raise ValueError(
-            f"LOCAL_RANK is set, as for one process of several, but not {', '.join(missing)}: "
-            "unset LOCAL_RANK to train in one process, or begin with `accelerate launch`"
+            f"LOCAL_RANK is set, as for one of several processes, but not {', '.join(missing)}: "
+            "unset LOCAL_RANK to train in one process, or start with `accelerate launch`"
         )
     return PartialState().device
 

@@ -59,7 +59,7 @@ def resolved(path: Any, name: str = "path", start: Path | None = None) -> Path:
                 os.lstat(one)
     except (OSError, ValueError) as error:  # too long, or signs that the system does not take
         reason = str(error).partition(": ")[0]
-        raise ValueError(f"{refused} ({reason}): give a shorter or a plainer path") from error
+        raise ValueError(f"{refused} ({reason}): give a shorter or simpler path") from error
     return absolute
 
 
@@ -77,8 +77,8 @@ def advising(path: Path) -> Iterator[None]:
         files = [one for one in places if os.path.lexists(one) and not os.path.isdir(one)]
         if error.errno in _FULL or "requested and" in str(error):  # numpy counts what it wrote
             advice = (
-                f"no space left to write {path}: free some and run again; what was saved there "
-                "before is untouched"
+                f"no space left to write {path}: free some and run again. What was saved there "
+                "before is unchanged"
             )
         elif error.errno in _CLOSED:
             advice = (

@@ -77,11 +77,11 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any
         metadata = json.loads(header)["__metadata__"]
         about = dict(json.loads(metadata["compgpt"]))
         if metadata["sha256"] != _digest(tensors, about):
-            raise ValueError("its content does not fit its sha256")
+            raise ValueError("its content does not match its sha256")
         tensors |= {tie: tensors[name] for tie, name in about.pop("ties", {}).items()}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"{path} is damaged or was not written by compgpt ({error}); delete it and train again"
+            f"{path} is damaged or was not written by compgpt ({error}): delete it and train again"
         ) from error
     return tensors, about
 
@@ -96,5 +96,7 @@ def read_about(path: str | Path) -> dict[str, Any]:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         about = json.loads(header["__metadata__"]["compgpt"])
     except (OSError, KeyError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path} has no description by compgpt ({error})") from error
+        raise ValueError(
+            f"{path} was not written by compgpt, it has no description ({error})"
+        ) from error
     return cast(dict[str, Any], about)

@@ -15,10 +15,10 @@ from compgpt_lib.widgets.view import Answer, Models, Request, View, called, name
 
 _ONE = 65535  # a weight of 1, as it is sent: 16 bits are more than a screen can show
 _RULE = (
-    "A head is named after the pattern to which it gives more than even attention would, by "
-    f"{CLEAR:g} of its attention or more, sure to 95 % over the characters that have such a target "
-    f"({LEAST} or more). The number is its share there. Induction: what came after the last three "
-    "characters when they last occurred."
+    "A head has the name of a pattern if it clearly gives it more than even attention would: by "
+    f"{CLEAR:g} of its attention or more, with the whole 95 % interval, over {LEAST} or more "
+    "characters that have such a target. The number is the share of its attention. Induction: the "
+    "head looks at what came after the last three characters when they last occurred."
 )
 
 

@@ -88,8 +88,8 @@ function render({ model, el: parent }) {
       scored.length ? mean(scored.map((one) => one.loss(way))).toFixed(3) : "none");
     const intact = el("b", { class: "cg-intact" }, data.intact?.toFixed(3) ?? "none");
     clear(summary, "loss in nats per character: ", loss("both"),
-      ...(data.knocked.length ? [", before the knock-out ", intact] : []),
-      "; first branch alone ", loss("first"), ", second alone ", loss("second"));
+      ...(data.knocked.length ? [", of the whole model ", intact] : []),
+      "; lone first branch ", loss("first"), ", lone second branch ", loss("second"));
     scored.forEach((one, t) => {
       const [a, b] = one.push(one.came);
       const branch = one.decided(one.came);
@@ -139,8 +139,8 @@ function render({ model, el: parent }) {
       " + second ", number(one.second[chosen], "part-second"),
       " + bias ", number(data.bias[chosen], "part-bias"),
       `; probability ${percent(one.p.both[chosen])}`, el("br"),
-      `above what each adds to all characters alike: first ${a.toFixed(2)}, second `,
-      `${b.toFixed(2)}: the ${one.decided(chosen)} branch decided`, el("br"),
+      `more than what each adds to all characters: first ${a.toFixed(2)}, second `,
+      `${b.toFixed(2)}, so the ${one.decided(chosen)} branch decided`, el("br"),
       ...(real ? [name(one.came), ` came: ${losses()}`] : ["what comes next is not in the text"]));
     const listed = order.slice(0, 6);
     if (real && !listed.includes(one.came)) listed.push(one.came);

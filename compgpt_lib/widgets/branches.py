@@ -98,6 +98,9 @@ class BranchView(View):
         above.set_xticks(np.arange(len(came)), came, fontsize=9)
         above.set_title(f"w = {self._model.w.item():.3f}", loc="left")
         above.set_ylabel("push for the\ncharacter that came")
+        every = len(self._record.text) - 1
+        cut = f", the first {len(came)} of {every}" if len(came) < every else ""
+        above.set_xlabel(f"the character that came{cut}")
         table = branch_table(self._model, self._record)
         for offset, name in zip((-0.27, 0, 0.27), ("both", "first", "second"), strict=True):
             label = name if name == "both" else f"{name} alone"

@@ -40,7 +40,7 @@ const AGAIN = "run the cells up to this one again";
 const GONE = "The kernel was restarted or stopped: this view shows its last answer. "
   + `To go on, ${AGAIN}.`;
 const LATE = `No answer for ${PATIENCE / 1000} seconds. Python may be busy, and answers when it `
-  + `is done. If the kernel was restarted or stopped, ${AGAIN}.`;
+  + `has time. If the kernel was restarted or stopped, ${AGAIN}.`;
 
 /**
  * What all displays of a view have in common. It is in the model and never in one of them: the
@@ -254,7 +254,7 @@ export function dataTable(title, columns, rows, open = false) {
 
 /** How the names on the page are to be read; what is named has its name in code as a tooltip. */
 export const counted = (parts) => el("div", { class: "cg-hint" },
-  `${parts} are counted from 1, in code from 0: point at one to see its name in code.`);
+  `${parts} are counted from 1 here, and from 0 in code: hover over one to see its name in code.`);
 
 /** The colour of the text as the page's theme has it, as [r, g, b]. */
 export function ink(node) {

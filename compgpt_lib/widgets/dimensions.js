@@ -114,7 +114,7 @@ function numbers({ stages, probes, commonest, characters }) {
   const rows = stages.map((stage) => [stage.name, stage.width, stage["effective rank"].toFixed(2),
     three(stage["variance kept"]), three(stage.cka), ...probed(stage)]);
   rows.push([commonest.stage, "", "", "", "", ...probed(commonest)]);
-  return dataTable(`all of it in numbers (${characters} characters)`,
+  return dataTable(`all numbers (${characters} characters)`,
     ["depth", "width", "effective rank", "variance kept", "CKA", ...probes], rows);
 }
 
@@ -170,7 +170,7 @@ function render({ model, el: parent }) {
 
   function draw() {
     const stage = stages[now];
-    const kept = stage.cka === null ? "" : "; of what came before it keeps "
+    const kept = stage.cka === null ? "" : "; it keeps, of the depth before, "
       + `${percent(stage["variance kept"])} of the variance, CKA ${three(stage.cka)}`;
     clear(about, el("b", { title: stage.stage }, stage.name),
       `: width ${stage.width}, effective rank `,

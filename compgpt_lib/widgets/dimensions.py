@@ -57,8 +57,8 @@ def _windows(model: Decoder, sample: str | Tensor) -> Tensor:
         windows = [sample[start : start + time] for start in starts]
     if len(windows) < _LEAST or not 1 <= len(windows[0]) <= time:
         raise ValueError(
-            f"sample must be a text of {_LEAST} * {time} characters or more, or ids (W, T) with W "
-            f"of {_LEAST} or more and T of {time} or less (context_length), got "
+            f"sample must be a text of {_LEAST} * {time} characters or more, or ids (W, T): "
+            f"{_LEAST} windows or more, each of at most {time} (context_length), got "
             f"{len(sample) if isinstance(sample, str) else tuple(sample.shape)}"
         )
     try:
@@ -139,15 +139,20 @@ class DimensionView(View):
             shares = stage["spectrum"]
             label = f"{name}: {stage['effective rank']:.0f} of {width:.0f}"
             left.semilogy(np.arange(1, len(shares) + 1), shares, color=shade, label=label)
-            right.plot([stage[name] for name in _PROBES], color=shade, marker=".")
         left.set(xlabel="principal component", ylabel="share of variance", ylim=(1e-5, 1))
         beside = {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": 9}
         left.legend(title="effective rank", title_fontsize=9, **beside)
-        commonest = [self._commonest[name] for name in _PROBES]
-        right.plot(commonest, "--", color=COLORS["chosen"], label=self._commonest["stage"])
-        right.set_xticks(range(len(_PROBES)), _PROBES, fontsize=9)
-        right.set(ylabel="a linear probe is right", ylim=(0, 1))
-        right.legend(fontsize=9)
+        named = [*self._stages, self._commonest]
+        shares = np.array([[stage[name] for name in _PROBES] for stage in named], dtype=float)
+        right.imshow(shares, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            color = "white" if share > 0.5 else "black"
+            right.text(column, row, f"{share:.2f}", ha="center", va="center", size=9, color=color)
+        asked = [name.replace(" ", "\n") for name in _PROBES]
+        right.set_xticks(range(len(_PROBES)), asked, fontsize=9)
+        names = [stage.get("name", stage["stage"]) for stage in named]
+        right.set_yticks(range(len(named)), [fill(name, 17) for name in names], fontsize=9)
+        right.set_title("how often a linear probe is right", fontsize=10)
         handles = [
             Line2D([], [], ls="", c=COLORS[name], marker=marker, label=name)
             for name, marker in MARKERS.items()

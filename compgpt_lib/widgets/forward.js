@@ -149,8 +149,8 @@ function head(about, answer, strips, cells) {
   const node = part([`3  Inside ${about.name}: `, ...who(answer.at), " asks, the others answer"],
     heads, asks, ...rows, ...others, readout,
     line(strips, "what this head adds", adds),
-    said("The keys and values are those of the characters with the largest weights. "
-      + "The number at the right of a strip is its length; point at a strip to read its numbers."));
+    said("Shown are the characters with the largest weights. The number at the right of a strip is "
+      + "its length. Hover over a strip to read its numbers."));
   return node;
 }
 
@@ -178,8 +178,9 @@ function next(answer, { vocabulary, reads }, strips, write) {
   const came = answer.signs[answer.at + 1];
   const entries = answer.candidates.map((token, index) => el("div", {
     class: "cg-next", "data-token": token,
-  }, el("button", { "aria-label": `add ${vocabulary[token]} to the text`, click: () => write(token) },
-    glyph(vocabulary[token])), num("logit", answer.logits[index]),
+  }, el("button", {
+    "aria-label": `add ${vocabulary[token]} to the text`, click: () => write(token),
+  }, glyph(vocabulary[token])), num("logit", answer.logits[index]),
   el("span", {}, num("p", 100 * answer.p[index], 1), " %",
     el("span", { class: "cg-share", style: `width:${(70 * answer.p[index]).toFixed(1)}%` })),
   el("span", {}, vocabulary[token] === came ? "came next" : "")));

@@ -133,9 +133,7 @@ class ForwardView(View):
     def _draw(self) -> Figure:
         """Draw the steps as strips: the stream, the chosen head's keys and values, the logits."""
         shown, at = self._shown, self._shown["at"]
-        numbers = {
-            name: np.frombuffer(shown[name], "<f4") for name in ("scores", "weights", "carried")
-        }
+        numbers = {name: np.frombuffer(shown[name], "<f4") for name in ("weights", "carried")}
         most = np.argsort(-numbers["weights"], kind="stable")[:_KEYS]
         looked = np.sort(most)[::-1]
         what = f"{shown['signs'][at]} at {at}"
@@ -172,7 +170,7 @@ class ForwardView(View):
         bars.set(xlim=(0, 1), ylim=(len(looked) + 0.5, -0.5), yticks=[])
         bars.set_title("weights", loc="left", fontsize=10)
         mixed = np.frombuffer(shown["mixed"], "<f4")
-        _strips(right, [mixed, *values[looked]])
+        _strips(right, [mixed, *values[looked] * numbers["weights"][looked, None]], alike=True)
         carried = [f"carries {numbers['carried'][place]:.2f}" for place in looked]
         right.set_yticks(range(len(carried) + 1), ["sum", *carried], fontsize=9)
         right.set_title("weighted values: sum and parts", loc="left", fontsize=10)
@@ -186,10 +184,11 @@ class ForwardView(View):
         return figure
 
 
-def _strips(axes: Axes, rows: list[np.ndarray]) -> None:
-    """Draw vectors as rows of coloured cells, each to its own strongest number."""
+def _strips(axes: Axes, rows: list[np.ndarray], alike: bool = False) -> None:
+    """Draw vectors as rows of coloured cells, each to its own strongest number, or all `alike`."""
+    strongest = max(float(np.abs(values).max()) for values in rows)
     for row, values in enumerate(rows):
-        most = float(np.abs(values).max()) or 1.0
+        most = (strongest if alike else float(np.abs(values).max())) or 1.0
         axes.imshow(
             values[None], _SIGNED, vmin=-most, vmax=most, aspect="auto", interpolation="nearest",
             extent=(0, len(values), row + 0.4, row - 0.4),

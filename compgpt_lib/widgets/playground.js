@@ -10,7 +10,7 @@ function makeColumn(name, { signs, unknown }, vocabulary) {
   const candidates = el("div", { class: "cg-list" });
   const table = el("div");
   const focus = makeFocus(() => mark());
-  const area = codeArea(`what ${name} writes`, signs, unknown, focus);
+  const area = codeArea(`what ${name} generates`, signs, unknown, focus);
   let written = [];
   let listed = null;
   area.cells.forEach((cell) => cell.classList.add("cg-prompt"));
@@ -113,16 +113,16 @@ function render({ model, el: parent }) {
     const on = writing();
     root.dataset.writing = String(on);
     button.textContent = on ? "Stop" : "Write";
-    status.textContent = on ? "writing" : words(state);
+    status.textContent = on ? "generating" : words(state);
     clearTimeout(timer);
     if (on || lacks) timer = setTimeout(goOn);
     else columns.forEach((column) => column.finish());
   });
 
   function words({ run, stopped }) {
-    if (!run) return "hover a character for its probability; click locks, Escape unlocks";
+    if (!run) return "Hover a character for its probability. Click to lock, Escape to unlock.";
     if (run === stopped) return "stopped";
-    return wire.live() && !wire.failed() ? "written" : "";
+    return wire.live() && !wire.failed() ? "done" : "";
   }
 
   /** Ask for what comes after the characters that are there, unless another display has. */
@@ -145,7 +145,7 @@ function render({ model, el: parent }) {
     click: () => (writing() ? wire.turn({ stopped: wire.state().run }) : start()),
   });
   const first = model.get("request");
-  const field = textBox("prompt (Ctrl+Enter writes)", first.text, limit, (part) => wire.turn(part),
+  const field = textBox("prompt (Ctrl+Enter: Write)", first.text, limit, (part) => wire.turn(part),
     true);
   field.node.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

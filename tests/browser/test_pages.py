@@ -321,7 +321,7 @@ def test_parts_are_named_as_people_say(make, browser):
             assert names[part].rpartition(", ")[-1] in label
     if name != "playground":
         assert tooltips.last.get_attribute("title") in names
-        assert "counted from 1, in code from 0" in view.inner_text()
+        assert "counted from 1 here, and from 0 in code" in view.inner_text()
     for thumb in view.locator(".cg-thumb").all():
         assert thumb.evaluate("node => node.scrollHeight <= node.clientHeight")
     assert page.errors == []

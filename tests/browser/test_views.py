@@ -839,7 +839,7 @@ def test_two_displays_of_one_view_agree(open_notebook):
     for display in (one, other):
         display.and_(page.locator('[data-writing="false"]')).wait_for(timeout=PATIENCE)
     state = agree(one, other)
-    assert "seed 7 " in state and " written " in state
+    assert "seed 7 " in state and " done " in state
     one.get_by_role("button", name="Write").click()
     one.get_by_label("top-p", exact=True).focus()
     page.keyboard.press("ArrowLeft")  # for the next run, not for this one

@@ -322,7 +322,7 @@ def test_what_cannot_learn_is_refused_in_our_words(corpus, monkeypatch):
         train(nowhere, corpus, short_run())
     shared = fresh(corpus)
     shared.head.weight = nn.Parameter(shared.embedding.token.weight.data)
-    with pytest.raises(ValueError, match="tie them as one"):
+    with pytest.raises(ValueError, match="give both names the same"):
         train(shared, corpus, short_run())
 
 
