@@ -48,7 +48,7 @@ lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/codespell
 	@$(BIN)/oxlint --deny-warnings compgpt_lib/widgets
 
-check: lint ## lint and unit tests, for every edit (under 3 minutes)
+check: lint ## lint and unit tests, for every edit (about 5 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
 
 # Two workers, and one thread in each of their kernels: half as long again for two threads each.

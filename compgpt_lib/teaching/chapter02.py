@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compgpt_lib.layers import CausalAttention, DecoderBlock, Embedding, FeedForward
 from compgpt_lib.layers import CausalAttention as Attention
 from compgpt_lib.teaching.exercise import Exercise, Slip, WrongPartError, filled
+from compgpt_lib.teaching.inputs import random_ids, random_numbers, shaken
 
 
 def my_scaled_scores(q: Tensor, k: Tensor) -> Tensor:
@@ -88,23 +89,6 @@ class MyBlock(nn.Module):
         return self.norm2(a + self.feed_forward(a))
 
 
-def _random(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _ids(*shape: int) -> Tensor:
-    return torch.randint(5, shape, generator=torch.Generator().manual_seed(4))
-
-
-def _shaken(part: nn.Module) -> nn.Module:
-    """Return a module with random numbers for all its weights: none is 0 or 1 by its init."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for weight in part.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.5)
-    return part.eval()
-
-
 def _looks(answer: Any, T: int) -> Tensor | None:
     """Return in per cent where a hand-set head looks: of any size, and by maps of any kind."""
     pair = answer(T)
@@ -125,20 +109,20 @@ def _looks(answer: Any, T: int) -> Tensor | None:
 
 
 def _attention(answer: Any, d_model: int, n_heads: int, x: Tensor) -> Tensor:
-    return filled(answer(d_model, n_heads), _shaken(CausalAttention(d_model, n_heads)))(x)
+    return filled(answer(d_model, n_heads), shaken(CausalAttention(d_model, n_heads)))(x)
 
 
 def _embedding(answer: Any, vocab_size: int, length: int, d_model: int, ids: Tensor) -> Tensor:
     sizes = vocab_size, length, d_model
-    return filled(answer(*sizes), _shaken(Embedding(*sizes)))(ids)
+    return filled(answer(*sizes), shaken(Embedding(*sizes)))(ids)
 
 
 def _feed_forward(answer: Any, d_model: int, x: Tensor) -> Tensor:
-    return filled(answer(d_model), _shaken(FeedForward(d_model)))(x)
+    return filled(answer(d_model), shaken(FeedForward(d_model)))(x)
 
 
 def _block(answer: Any, d_model: int, n_heads: int, x: Tensor) -> Tensor:
-    return filled(answer(d_model, n_heads), _shaken(DecoderBlock(d_model, n_heads)))(x)
+    return filled(answer(d_model, n_heads), shaken(DecoderBlock(d_model, n_heads)))(x)
 
 
 EXERCISES: dict[str, Exercise] = {
@@ -148,8 +132,8 @@ EXERCISES: dict[str, Exercise] = {
         10,
         my_scaled_scores,
         [
-            (_random(4, 6, 8), _random(4, 6, 8, seed=2)),
-            (_random(2, 5, 32), _random(2, 5, 32, seed=2) + 1),
+            (random_numbers(4, 6, 8), random_numbers(4, 6, 8, seed=2)),
+            (random_numbers(2, 5, 32), random_numbers(2, 5, 32, seed=2) + 1),
         ],
         {
             "Your scores are not scaled: they grow with the width of a head.": Slip(
@@ -199,7 +183,7 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         10,
         my_causal_weights,
-        [(_random(4, 4),), (_random(7, 7),)],
+        [(random_numbers(4, 4),), (random_numbers(7, 7),)],
         {
             "Nothing is masked: row 0 looks at the future.": Slip(
                 my_causal_weights, '.masked_fill(future, float("-inf"))', ""
@@ -284,7 +268,11 @@ EXERCISES: dict[str, Exercise] = {
         "hard",
         25,
         MyAttention,
-        [(8, 2, _random(2, 5, 8)), (12, 3, _random(1, 7, 12)), (6, 1, _random(3, 4, 6))],
+        [
+            (8, 2, random_numbers(2, 5, 8)),
+            (12, 3, random_numbers(1, 7, 12)),
+            (6, 1, random_numbers(3, 4, 6)),
+        ],
         {
             "The mask is missing: position 0 looks at the future.": Slip(
                 MyAttention, '.masked_fill(future, float("-inf"))', ""
@@ -410,7 +398,7 @@ EXERCISES: dict[str, Exercise] = {
             weights times v, heads side by side again: (B, T, d), then the output layer
         """,
         run=_attention,
-        truth=lambda d, h, x: _shaken(CausalAttention(d, h))(x),
+        truth=lambda d, h, x: shaken(CausalAttention(d, h))(x),
         stands_in=CausalAttention,
     ),
     "embedding": Exercise(
@@ -418,7 +406,7 @@ EXERCISES: dict[str, Exercise] = {
         "easy",
         10,
         MyEmbedding,
-        [(5, 9, 8, _ids(2, 4)), (7, 6, 4, _ids(3, 5))],
+        [(5, 9, 8, random_ids(2, 4, below=5)), (7, 6, 4, random_ids(3, 5, below=5))],
         {
             "The positions are missing: a character has the same vector wherever it stands.": Slip(
                 MyEmbedding, " + self.position(positions)", ""
@@ -459,7 +447,7 @@ EXERCISES: dict[str, Exercise] = {
             the token's row plus the position's row
         """,
         run=_embedding,
-        truth=lambda V, T, d, ids: _shaken(Embedding(V, T, d))(ids),
+        truth=lambda V, T, d, ids: shaken(Embedding(V, T, d))(ids),
         stands_in=Embedding,
     ),
     "feed_forward": Exercise(
@@ -467,7 +455,7 @@ EXERCISES: dict[str, Exercise] = {
         "easy",
         5,
         MyFeedForward,
-        [(8, _random(2, 5, 8)), (6, _random(3, 4, 6))],
+        [(8, random_numbers(2, 5, 8)), (6, random_numbers(3, 4, 6))],
         {
             "The GELU is missing: two linear layers in a row are one linear layer.": Slip(
                 MyFeedForward, "F.gelu(self.up(x))", "self.up(x)"
@@ -498,7 +486,7 @@ EXERCISES: dict[str, Exercise] = {
             return down of hidden
         """,
         run=_feed_forward,
-        truth=lambda d, x: _shaken(FeedForward(d))(x),
+        truth=lambda d, x: shaken(FeedForward(d))(x),
         stands_in=FeedForward,
     ),
     "block": Exercise(
@@ -506,7 +494,7 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         15,
         MyBlock,
-        [(8, 2, _random(2, 5, 8)), (12, 3, _random(1, 7, 12))],
+        [(8, 2, random_numbers(2, 5, 8)), (12, 3, random_numbers(1, 7, 12))],
         {
             "That is pre-norm: each layer reads a normalised x. Here the sum is normalised, "
             "post-norm.": Slip(
@@ -550,7 +538,7 @@ EXERCISES: dict[str, Exercise] = {
             return norm2 of (a plus what feed_forward makes of a)
         """,
         run=_block,
-        truth=lambda d, h, x: _shaken(DecoderBlock(d, h))(x),
+        truth=lambda d, h, x: shaken(DecoderBlock(d, h))(x),
         stands_in=DecoderBlock,
     ),
 }

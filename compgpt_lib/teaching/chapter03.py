@@ -22,6 +22,7 @@ from compgpt_lib.layers import Cache, Embedding
 from compgpt_lib.layers import DecoderBlock as Block
 from compgpt_lib.models import GPT, Decoder, build
 from compgpt_lib.teaching.exercise import Exercise, Slip, WrongPartError, filled
+from compgpt_lib.teaching.inputs import random_ids
 from compgpt_lib.tokenizer import CharTokenizer
 from compgpt_lib.training import learning_rate
 
@@ -138,10 +139,6 @@ def _gpt(answer: Any, d: int, h: int, L: int, ids: Tensor) -> Tensor:
     return filled(answer(config), build("gpt", config, seed=3))(ids)
 
 
-def _ids(*shape: int) -> Tensor:
-    return torch.randint(11, shape, generator=torch.Generator().manual_seed(4))
-
-
 _CHANGED = {
     "weights": "You change the weights that you were given. Make new ones: weight = weight - ..., "
     "without -=.",
@@ -188,7 +185,7 @@ def _train_step(answer: Any, steps: int, clip: float) -> Any:
         model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 7))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     losses = []
-    for window in _ids(steps, 2, 6) % 7:
+    for window in random_ids(steps, 2, 6) % 7:
         losses.append(answer(model, optimizer, window[:, :-1], window[:, 1:], clip))
         if not isinstance(losses[-1], float | Tensor):
             return losses[-1]
@@ -259,7 +256,7 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         15,
         MyGPT,
-        [(8, 2, 2, _ids(2, 5)), (12, 3, 3, _ids(1, 8)), (6, 1, 1, _ids(3, 4))],
+        [(8, 2, 2, random_ids(2, 5)), (12, 3, 3, random_ids(1, 8)), (6, 1, 1, random_ids(3, 4))],
         {
             "Only the last block's work is used: each block must read what the one before it "
             "gave.": Slip(

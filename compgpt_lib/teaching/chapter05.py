@@ -17,6 +17,7 @@ from compgpt_lib.layers import DecoderBlock, Embedding
 from compgpt_lib.layers import DecoderBlock as Block
 from compgpt_lib.models import ParallelGPT, build
 from compgpt_lib.teaching.exercise import Exercise, Slip, WrongPartError, filled
+from compgpt_lib.teaching.inputs import random_ids, random_numbers
 
 
 def my_run_branches(x, branches):
@@ -103,14 +104,6 @@ def my_side_by_side(x, branches, pool):
     o1 = pool.submit(run, one, branches["first"])
     o2 = pool.submit(run, two, branches["second"])
     return o1.result(), o2.result()
-
-
-def _random(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _ids(*shape: int) -> Tensor:
-    return torch.randint(11, shape, generator=torch.Generator().manual_seed(4))
 
 
 def _tiny(d: int, h: int, L: int) -> ModelConfig:
@@ -248,7 +241,11 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         10,
         my_run_branches,
-        [(8, 2, _random(2, 5, 16)), (6, 1, _random(1, 7, 12)), (4, 3, _random(3, 3, 8))],
+        [
+            (8, 2, random_numbers(2, 5, 16)),
+            (6, 1, random_numbers(1, 7, 12)),
+            (4, 3, random_numbers(3, 3, 8)),
+        ],
         {
             "The halves are exchanged: the first d numbers belong to the first branch.": Slip(
                 my_run_branches, "o1, o2 = x.chunk", "o2, o1 = x.chunk"
@@ -360,7 +357,11 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         20,
         MyParallelGPT,
-        [(8, 2, 4, 0.8, _ids(2, 5)), (6, 3, 2, 0.3, _ids(1, 8)), (4, 1, 6, 0.6, _ids(3, 4))],
+        [
+            (8, 2, 4, 0.8, random_ids(2, 5)),
+            (6, 3, 2, 0.3, random_ids(1, 8)),
+            (4, 1, 6, 0.6, random_ids(3, 4)),
+        ],
         {
             "Both branches are one and the same list of blocks. Make a new list for each "
             "name.": Slip(
@@ -486,11 +487,11 @@ EXERCISES: dict[str, Exercise] = {
         15,
         my_lone_branch,
         [
-            (0.8, "first", _ids(2, 5)),
-            (0.8, "second", _ids(2, 5)),
-            (0.7, "heavier", _ids(1, 7)),
-            (0.3, "heavier", _ids(1, 7)),
-            (0.5, "heavier", _ids(1, 4)),
+            (0.8, "first", random_ids(2, 5)),
+            (0.8, "second", random_ids(2, 5)),
+            (0.7, "heavier", random_ids(1, 7)),
+            (0.3, "heavier", random_ids(1, 7)),
+            (0.5, "heavier", random_ids(1, 4)),
         ],
         {
             "The weight is missing: the head was trained on w * o1, not on o1.": Slip(
@@ -556,10 +557,10 @@ EXERCISES: dict[str, Exercise] = {
         10,
         my_ablated,
         [
-            (_random(3, 4, 5), "zero"),
-            (_random(3, 4, 5) + 1, "mean"),
-            (_random(2, 6, 3), "mean"),
-            (_random(4, 4, 4) - 2, "mean"),
+            (random_numbers(3, 4, 5), "zero"),
+            (random_numbers(3, 4, 5) + 1, "mean"),
+            (random_numbers(2, 6, 3), "mean"),
+            (random_numbers(4, 4, 4) - 2, "mean"),
         ],
         {
             "You take the mean over the width: one number for all d. Each of the d numbers has its "
@@ -594,7 +595,7 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         10,
         my_branch_logits,
-        [(8, 4, 0.8, _ids(2, 5)), (6, 2, 0.3, _ids(1, 8))],
+        [(8, 4, 0.8, random_ids(2, 5)), (6, 2, 0.3, random_ids(1, 8))],
         {
             "The parts are not weighted: the first counts w, the second 1 - w.": Slip(
                 my_branch_logits, "model.w * o1", "o1", "(1 - model.w) * o2", "o2"
@@ -656,7 +657,7 @@ EXERCISES: dict[str, Exercise] = {
         "hard",
         15,
         my_side_by_side,
-        [(8, 2, _random(2, 5, 16)), (6, 1, _random(1, 7, 12))],
+        [(8, 2, random_numbers(2, 5, 16)), (6, 1, random_numbers(1, 7, 12))],
         {
             "The outputs are exchanged: return the first branch's first.": Slip(
                 my_side_by_side, "o1.result(), o2.result()", "o2.result(), o1.result()"

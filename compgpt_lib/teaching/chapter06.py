@@ -19,6 +19,7 @@ from compgpt_lib.layers import Embedding, LinearCompression
 from compgpt_lib.layers import LinearCompression as Compression
 from compgpt_lib.models import Decoder, LinearlyCompressedGPT, build
 from compgpt_lib.teaching.exercise import Exercise, Slip, WrongPartError, filled
+from compgpt_lib.teaching.inputs import random_ids
 
 
 def my_widths(config):
@@ -113,10 +114,6 @@ def my_probe(rows, labels, new_rows, new_labels, ridge=1e-3):
 
 def _random(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _ids(*shape: int) -> Tensor:
-    return torch.randint(11, shape, generator=torch.Generator().manual_seed(4))
 
 
 def _config(d: int, h: int, L: int, V: int = 11, T: int = 8) -> ModelConfig:
@@ -278,7 +275,7 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         20,
         MyLinearlyCompressedGPT,
-        [(8, 2, 2, _ids(2, 5)), (16, 2, 4, _ids(1, 8)), (24, 3, 6, _ids(3, 4))],
+        [(8, 2, 2, random_ids(2, 5)), (16, 2, 4, random_ids(1, 8)), (24, 3, 6, random_ids(3, 4))],
         {
             "The second block is not used. It reads what the first one gave.": Slip(
                 MyLinearlyCompressedGPT, "second(first(x))", "first(x)"

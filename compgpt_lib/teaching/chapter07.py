@@ -16,6 +16,7 @@ from compgpt_lib.layers import DecoderBlock as Block
 from compgpt_lib.layers import Embedding
 from compgpt_lib.models import ConvCompressedGPT, Decoder, build
 from compgpt_lib.teaching.exercise import Exercise, Slip, WrongPartError, filled
+from compgpt_lib.teaching.inputs import random_ids, random_numbers, shaken
 from compgpt_lib.teaching.lessons import BarredError, by_hand
 
 
@@ -106,23 +107,6 @@ def my_without_place(weight, bias, place, mean):
     return new_weight, new_bias
 
 
-def _random(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def _ids(*shape: int) -> Tensor:
-    return torch.randint(11, shape, generator=torch.Generator().manual_seed(4))
-
-
-def _shaken(part: nn.Module) -> nn.Module:
-    """Return a module with random numbers for all its weights: none is 0 or 1 by its init."""
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for weight in part.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.5)
-    return part.eval()
-
-
 def _pad_for(answer: Any, x: Tensor, kernel_size: int) -> Any:
     try:
         with by_hand(nn.functional.pad):
@@ -139,7 +123,7 @@ def _convolution(answer: Any, width: int, narrower: int, kernel_size: int, x: Te
             "nn.Parameter, and write the sum."
         )
     sizes = width, narrower, kernel_size
-    own = filled(answer(*sizes), _shaken(Convolution(*sizes)))
+    own = filled(answer(*sizes), shaken(Convolution(*sizes)))
     try:
         with by_hand(nn.functional.conv1d):
             return own(x)
@@ -163,18 +147,18 @@ class Padded(nn.Module):
 
 def _layers() -> list[tuple[nn.Module, Tensor]]:
     """Return layers by which a wrong way to look at what they see is noticed."""
-    partly, other, unread = (_random(3, 4, 3, seed=seed) for seed in (2, 3, 4))
+    partly, other, unread = (random_numbers(3, 4, 3, seed=seed) for seed in (2, 3, 4))
     partly[0, :, 1], other[1, :, 0] = 0, 0  # a number of the output that does not see a place
     unread[:, 0] = 0  # a number of the input that nothing reads
     falling = torch.tensor([[[1.0, -1.0], [0.5, -2.0]]])  # (1, 2, 2)
     over = nn.Threshold(1.0, 0.0)  # what is not above 1 becomes 0
     low_and_high = torch.tensor([-5.0, 2.0])[:, None, None].repeat(1, 3, 2)
     return [
-        (Padded(partly, 2, 0), _random(2, 6, 4)),
-        (Padded(other, 1, 1), _random(1, 7, 4)),
-        (Padded(unread, 0, 2), _random(2, 5, 4)),
-        (Padded(falling, 1, 0), _random(1, 4, 2)),
-        (_shaken(Block(4, 2)), _random(1, 5, 4)),
+        (Padded(partly, 2, 0), random_numbers(2, 6, 4)),
+        (Padded(other, 1, 1), random_numbers(1, 7, 4)),
+        (Padded(unread, 0, 2), random_numbers(2, 5, 4)),
+        (Padded(falling, 1, 0), random_numbers(1, 4, 2)),
+        (shaken(Block(4, 2)), random_numbers(1, 5, 4)),
         (over, low_and_high),  # only the second text moves
         (over, torch.ones(1, 3, 2)),  # moves if 1 is added, not if it is set to 1
     ]
@@ -245,7 +229,7 @@ EXERCISES: dict[str, Exercise] = {
         "easy",
         5,
         my_pad_for,
-        [(_random(1, 2, 5), 1), *((_random(2, 5, 3), k) for k in (2, 3, 4))],
+        [(random_numbers(1, 2, 5), 1), *((random_numbers(2, 5, 3), k) for k in (2, 3, 4))],
         {
             "Padded on both sides, k - 1 zeros together: each position then sees about half of the "
             "kernel's reach of the future.": Slip(
@@ -300,10 +284,10 @@ EXERCISES: dict[str, Exercise] = {
         20,
         MyConvolution,
         [
-            (6, 3, 1, _random(2, 5, 6)),
-            (4, 2, 3, _random(2, 6, 4)),
-            (4, 5, 2, _random(1, 4, 4)),
-            (6, 3, 5, _random(1, 4, 6)),
+            (6, 3, 1, random_numbers(2, 5, 6)),
+            (4, 2, 3, random_numbers(2, 6, 4)),
+            (4, 5, 2, random_numbers(1, 4, 4)),
+            (6, 3, 5, random_numbers(1, 4, 6)),
         ],
         {
             "The kernel is turned round: weight[..., k - 1] belongs to the character itself, "
@@ -367,7 +351,7 @@ EXERCISES: dict[str, Exercise] = {
             for each place i: add rows i to i + T of padded times the transpose of weight[..., i]
         """,
         run=_convolution,
-        truth=lambda width, narrower, k, x: _shaken(Convolution(width, narrower, k))(x),
+        truth=lambda width, narrower, k, x: shaken(Convolution(width, narrower, k))(x),
         stands_in=Convolution,
     ),
     "sees": Exercise(
@@ -422,7 +406,11 @@ EXERCISES: dict[str, Exercise] = {
         "medium",
         20,
         MyConvCompressedGPT,
-        [(16, 2, 4, 3, _ids(2, 5)), (8, 1, 2, 1, _ids(1, 8)), (24, 3, 6, 2, _ids(3, 4))],
+        [
+            (16, 2, 4, 3, random_ids(2, 5)),
+            (8, 1, 2, 1, random_ids(1, 8)),
+            (24, 3, 6, 2, random_ids(3, 4)),
+        ],
         {
             "The second block of each stage is not used.": Slip(
                 MyConvCompressedGPT, "block2(block1(x))", "block1(x)"
@@ -494,10 +482,10 @@ EXERCISES: dict[str, Exercise] = {
         15,
         my_as_convolutions,
         [
-            (8, 2, 2, 1, _ids(2, 5)),
-            (16, 2, 4, 3, _ids(1, 8)),
-            (8, 1, 2, 4, _ids(1, 6)),
-            (8, 1, 6, 2, _ids(1, 6)),  # a third stage, which is called stages.2
+            (8, 2, 2, 1, random_ids(2, 5)),
+            (16, 2, 4, 3, random_ids(1, 8)),
+            (8, 1, 2, 4, random_ids(1, 6)),
+            (8, 1, 6, 2, random_ids(1, 6)),  # a third stage, which is called stages.2
         ],
         {
             "The matrix stands at the first place of the kernel: that one reads the character "
@@ -571,9 +559,9 @@ EXERCISES: dict[str, Exercise] = {
         15,
         my_convolve_next,
         [
-            (_random(2, 6, 4), _random(3, 4, 3, seed=2), _random(3, seed=3)),
-            (_random(1, 5, 2), _random(4, 2, 2, seed=2), _random(4, seed=3)),
-            (_random(1, 3, 3), _random(2, 3, 1, seed=2), _random(2, seed=3)),
+            (random_numbers(2, 6, 4), random_numbers(3, 4, 3, seed=2), random_numbers(3, seed=3)),
+            (random_numbers(1, 5, 2), random_numbers(4, 2, 2, seed=2), random_numbers(4, seed=3)),
+            (random_numbers(1, 3, 3), random_numbers(2, 3, 1, seed=2), random_numbers(2, seed=3)),
         ],
         {
             "The kept rows never change: return the last k - 1 rows, the new character among "
@@ -674,8 +662,8 @@ EXERCISES: dict[str, Exercise] = {
         10,
         my_without_place,
         [
-            (_random(3, 4, 3), _random(3, seed=2), 1, _random(4, seed=3)),
-            (_random(4, 4, 2), _random(4, seed=2), 0, _random(4, seed=3)),
+            (random_numbers(3, 4, 3), random_numbers(3, seed=2), 1, random_numbers(4, seed=3)),
+            (random_numbers(4, 4, 2), random_numbers(4, seed=2), 0, random_numbers(4, seed=3)),
         ],
         {
             "That is a zero-ablation: the place's matrix is 0, and nothing stands in for it. Add "
