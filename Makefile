@@ -29,7 +29,7 @@ help: ## show the targets
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv --clear $(if $(filter installed,$(TORCH)),--system-site-packages)
 	$(if $(filter installed,$(TORCH)),@{ grep -v '^torch==' constraints.txt; $(BIN)/python -c 'import torch; print(f"torch=={torch.__version__}")'; } > .venv/pins && mv .venv/pins .venv/constraints.txt || { echo "$(PYTHON) has no torch that .venv can use: rm -r .venv and name a Python that has one (make run TORCH=installed PYTHON=/path/of/python) or leave TORCH out"; exit 1; })
 	$(if $(filter cpu,$(TORCH)),@$(PIP) --no-deps --index-url $(CPU_WHEELS) $(if $(PINS),$$(grep '^torch==' constraints.txt),torch))
-	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,cluster,transfer,test]'
+	@$(PIP) $(if $(PINS),-c $(PINS)) -e '.[lab,data,course,cluster,transfer,book,test]'
 	@touch .venv/.stamp
 
 run: .venv/.stamp ## build the corpus, train the four models, run every chapter, print the table

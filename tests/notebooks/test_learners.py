@@ -73,27 +73,38 @@ def said(path: Path) -> dict[str, str]:
     return printed
 
 
-def test_chapters_with_every_answer_right(tmp_path, home):
-    for path in PATHS:
-        answered = written(path, tmp_path, right)
-        printed = said(tmp_path / path.name)
-        for key in answered:
-            assert "✓ Right" in printed[key], (key, printed[key])
-        for key, text in printed.items():
-            if key.startswith("later"):
-                assert "yours is in use" in text and "library" not in text, (path.name, key, text)
-    kept = {path.stem for path in (tmp_path / "answers").glob("*.py")}
-    assert len(kept) >= 60
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory):
+    """The folder of a learner who has every answer right: later chapters use the earlier ones'."""
+    return tmp_path_factory.mktemp("learner")
 
 
-def test_chapters_with_a_wrong_answer_in_every_stub(tmp_path, home):
-    for path in PATHS:
-        answered = written(path, tmp_path, wrong)
-        printed = said(tmp_path / path.name)
-        for key in answered:
-            hints = [hint for hint in EXERCISES[key].hints if f"✗ {hint}" in printed[key]]
-            assert len(hints) == 1 and "The library's stands in" in printed[key], printed[key]
-        for key, text in printed.items():
-            if key.startswith("later"):
-                assert "the library's stands in" in text, (path.name, key, text)
-    assert not (tmp_path / "answers").exists()
+@pytest.fixture(scope="module")
+def beginner(tmp_path_factory):
+    return tmp_path_factory.mktemp("beginner")
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
+def test_a_chapter_with_every_answer_right(path, learner, home):
+    answered = written(path, learner, right)
+    printed = said(learner / path.name)
+    for key in answered:
+        assert "✓ Right" in printed[key], (key, printed[key])
+    for key, text in printed.items():
+        if key.startswith("later"):
+            assert "yours is in use" in text and "library" not in text, (key, text)
+    kept = {path.stem for path in (learner / "answers").glob("*.py")}
+    assert set(answered) <= kept
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem[:2])
+def test_a_chapter_with_a_wrong_answer_in_every_stub(path, beginner, home):
+    answered = written(path, beginner, wrong)
+    printed = said(beginner / path.name)
+    for key in answered:
+        hints = [hint for hint in EXERCISES[key].hints if f"✗ {hint}" in printed[key]]
+        assert len(hints) == 1 and "The library's stands in" in printed[key], printed[key]
+    for key, text in printed.items():
+        if key.startswith("later"):
+            assert "the library's stands in" in text, (key, text)
+    assert not (beginner / "answers").exists()
