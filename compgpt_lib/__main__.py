@@ -110,6 +110,19 @@ def study(
     print(f"rows: {folder or own_folder()}/{name}.csv")
 
 
+@app.command()
+def show(
+    weights: Annotated[Path, typer.Argument(help="A file that `train` or `save` wrote.")],
+    out: Annotated[Path | None, typer.Option(help="The page, else beside the weights.")] = None,
+    text: Annotated[Path | None, typer.Option(help="A text file to show the model on.")] = None,
+) -> None:
+    """Write one HTML file with all live views of a model: no Python and no network to open it."""
+    from compgpt_lib.widgets import pages
+
+    page = pages.show(weights, out, text)
+    print(f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser, or hand it in")
+
+
 def main() -> None:
     """Run the command line."""
     print_anything()

@@ -38,13 +38,14 @@ def explore_attention(models: Models, text: str) -> View:
 class AttentionView(View):
     """The attention explorer as a widget."""
 
-    _esm = script("attention")
+    kind = "attention"
+    _esm = script(kind)
 
     def __init__(self, models: dict[str, Decoder], text: str) -> None:
         self._models = models
         self._tokenizer = next(iter(models.values())).vocabulary()
         self._limit = min(model.config.context_length for model in models.values())
-        super().__init__(f"attention of {' and '.join(models)}", {"text": text})
+        super().__init__(f"attention of {' and '.join(models)}", {"text": text}, models)
 
     def _look(self, request: Request) -> Answer:
         reading = read(request, self._tokenizer, self._limit)

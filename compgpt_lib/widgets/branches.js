@@ -27,8 +27,8 @@ function predict(rows, bias, w, came) {
 function pushChart(pushes, focus) {
   const high = Math.max(1, ...pushes.flat());
   const low = Math.min(0, ...pushes.flat());
-  const [wide, tall] = [Math.max(440, 9 * pushes.length), 114];
-  const y = (value) => 4 + ((high - value) / (high - low)) * (tall - 22);
+  const [wide, tall] = [Math.max(440, 9 * pushes.length), 100];
+  const y = (value) => 4 + ((high - value) / (high - low)) * (tall - 8);
   const svg = el("svg", {
     class: "cg-chart", viewBox: `0 0 ${wide} ${tall}`, width: wide, role: "img",
     "aria-label": "each branch's push for the character that came",
@@ -40,13 +40,12 @@ function pushChart(pushes, focus) {
   }))));
   const words = `push for the character that came, ${low.toFixed(1)} to ${high.toFixed(1)}: `
     + "first branch blue, second orange";
-  svg.append(el("line", { x1: 0, x2: wide, y1: y(0), y2: y(0), class: "cg-axis" }),
-    el("text", { x: 0, y: tall - 4 }, words));
+  svg.append(el("line", { x1: 0, x2: wide, y1: y(0), y2: y(0), class: "cg-axis" }));
   svg.addEventListener("pointermove", (event) => {
     const at = event.target.dataset?.at;
     if (at) focus.look(Number(at));
   });
-  return svg;
+  return el("div", {}, svg, el("div", { class: "cg-hint" }, words)); // words do not shrink with it
 }
 
 /** A button for each part, in groups: the whole branch, then each block with its heads. */

@@ -51,11 +51,12 @@ def explore_branches(model: Pair, text: str) -> View:
 class BranchView(View):
     """The branch explorer as a widget."""
 
-    _esm = script("branches")
+    kind = "branches"
+    _esm = script(kind)
 
     def __init__(self, model: ParallelGPT, text: str) -> None:
         self._model, self._tokenizer = model, model.vocabulary()
-        super().__init__("branches of p-gpt", {"text": text})
+        super().__init__("branches of p-gpt", {"text": text}, {model.name: model})
 
     def _look(self, request: Request) -> Answer:
         reading = read(request, self._tokenizer, self._model.config.context_length)

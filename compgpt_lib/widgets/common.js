@@ -62,6 +62,7 @@ export function ask(model, root, draw, follow) {
   const live = () => connected;
   const waiting = () => connected && model.get("request").number > last();
   const failed = () => newest.error.number > newest.answer.number;
+  const delayed = model.late ?? LATE; // a page without a kernel says it in its own words
   let pause = null;
   let late = null;
 
@@ -74,7 +75,7 @@ export function ask(model, root, draw, follow) {
     clearTimeout(late);
     busy(connected ? "" : GONE, waiting());
     root.toggleAttribute("data-waiting", waiting());
-    if (waiting()) late = setTimeout(() => busy(LATE, false), PATIENCE);
+    if (waiting()) late = setTimeout(() => busy(delayed, false), PATIENCE);
     root.querySelectorAll("fieldset").forEach((part) => { part.disabled = !connected; });
     problem.hidden = !failed();
     problem.textContent = failed() ? newest.error.words : "";
@@ -274,7 +275,7 @@ export function onLook(root, draw) {
     draw();
   });
   sizes.observe(root);
-  const attributeFilter = ["class", "data-jp-theme-light", "style", "theme"];
+  const attributeFilter = ["class", "data-jp-theme-light", "data-theme", "style", "theme"];
   for (const node of [document.body, document.documentElement]) {
     themes.observe(node, { attributes: true, attributeFilter });
   }

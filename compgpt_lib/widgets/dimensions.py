@@ -70,11 +70,12 @@ def _windows(model: Decoder, sample: str | Tensor) -> Tensor:
 class DimensionView(View):
     """The dimension explorer as a widget."""
 
-    _esm = script("dimensions")
+    kind = "dimensions"
+    _esm = script(kind)
 
     def __init__(self, model: Decoder, windows: Tensor, text: str) -> None:
         self._model, self._windows, self._tokenizer = model, windows, model.vocabulary()
-        super().__init__(f"stages of {model.name}", {"text": text})
+        super().__init__(f"stages of {model.name}", {"text": text}, {model.name: model})
 
     def _look(self, request: Request) -> Answer:
         reading = read(request, self._tokenizer, self._model.config.context_length)
@@ -121,6 +122,9 @@ class DimensionView(View):
             "characters": windows.numel(),
             "limit": self._model.config.context_length,
         }
+
+    def _options(self) -> Answer:
+        return {"sample": [self._tokenizer.decode(window) for window in self._windows]}
 
     def _draw(self) -> Figure:
         """Draw the map of every stage, the spectra, and what linear probes find."""

@@ -238,7 +238,8 @@ function render({ model, el: parent }) {
       const before = Array.from(answer.text).slice(0, answer.at + 1);
       wire.put({ text: [...before, tokens[token]].slice(-limit).join(""), at: limit });
     };
-    const had = holder.contains(document.activeElement) && document.activeElement;
+    const focused = /** @type {HTMLElement} */ (document.activeElement);
+    const had = holder.contains(focused) && focused;
     const again = had && (had.dataset.head ? `[data-head="${had.dataset.head}"]`
       : had.classList.contains("cg-code") && ".cg-code");
     const open = holder.querySelector("details")?.open;

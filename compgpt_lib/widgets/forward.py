@@ -50,12 +50,13 @@ def explore_forward(model: Decoder, text: str) -> View:
 class ForwardView(View):
     """The forward pass explorer as a widget."""
 
-    _esm = script("forward")
+    kind = "forward"
+    _esm = script(kind)
 
     def __init__(self, model: Decoder, text: str) -> None:
         self._model, self._tokenizer = model, model.vocabulary()
         self._names = part_names(model)
-        super().__init__(f"forward pass of {model.name}", {"text": text})
+        super().__init__(f"forward pass of {model.name}", {"text": text}, {model.name: model})
 
     def _look(self, request: Request) -> Answer:
         reading = read(request, self._tokenizer, self._model.config.context_length)

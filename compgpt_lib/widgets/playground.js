@@ -44,7 +44,8 @@ function makeColumn(name, { signs, unknown }, vocabulary) {
       area.add(vocabulary[drawn]).style.background = tint("improbable", 0.6 * (1 - p));
     }
     written = run.written;
-    ms.textContent = `${run.ms.toFixed(2)} ms a character`;
+    // What another computer wrote has no time.
+    ms.textContent = run.ms ? `${run.ms.toFixed(2)} ms a character` : "";
     if (more.length && !focus.locked) area.node.scrollTop = area.node.scrollHeight;
     mark();
   }

@@ -58,7 +58,8 @@ class PlaygroundView(View):
     An answer carries what was written since the character that the request says the page `have`s.
     """
 
-    _esm = script("playground")
+    kind = "playground"
+    _esm = script(kind)
 
     def __init__(self, models: dict[str, Decoder], first: Request, max_new: int) -> None:
         self._models, self._max_new = models, max_new
@@ -66,7 +67,7 @@ class PlaygroundView(View):
         self._limit = min(model.config.context_length for model in models.values())
         self._writing = self._begin(first)
         self._writing.write(until=np.inf)
-        super().__init__(f"playground of {', '.join(models)}", first)
+        super().__init__(f"playground of {', '.join(models)}", first, models)
 
     def _begin(self, request: Request) -> _Writing:
         settings = {name: request[name] for name in ("temperature", "top_p", "seed")}
@@ -88,6 +89,9 @@ class PlaygroundView(View):
     def _fix(self) -> Answer:
         vocabulary = signs(self._tokenizer.tokens)
         return {"models": list(self._models), "vocabulary": vocabulary, "limit": self._limit}
+
+    def _options(self) -> Answer:
+        return {"max_new": self._max_new}
 
     def _draw(self) -> Figure:
         """Draw each completion after the prompt; the less probable, the stronger the tint."""

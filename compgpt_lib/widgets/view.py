@@ -8,10 +8,12 @@ import re
 import threading
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import anywidget
+import torch
 import traitlets
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -20,6 +22,7 @@ from compgpt_lib.figures import visible
 from compgpt_lib.models import Decoder
 from compgpt_lib.support import checks
 from compgpt_lib.tokenizer import CharTokenizer
+from compgpt_lib.weights import contents, load_pretrained
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -29,6 +32,9 @@ _HERE = Path(__file__).parent
 _CSS = (_HERE / "views.css").read_text(encoding="utf-8")
 # The one palette: the page has it from the style sheet, a still picture from here.
 COLORS = dict(re.findall(r"--cg-(\w+): (.+);", _CSS.replace("currentColor", "#000000")))
+# What a page without a kernel makes a view of: its kind, its models' names, what it is asked.
+SPEC = "application/vnd.compgpt.view+json"
+_OF_ONE_RUN = ("number", "length", "run", "have", "write")  # of a request: nothing to keep
 _IMPORT = 'from "./common.js";'
 
 
@@ -55,11 +61,12 @@ class View(anywidget.AnyWidget):
     controls = traitlets.Dict().tag(sync=True, echo_update=False)
     answer = traitlets.Dict().tag(sync=True)
     error = traitlets.Dict().tag(sync=True)
+    kind: str  # what its modules are called, and which of the views it is
     _css = _CSS
     _ipython_display_ = None  # ipywidgets 7 would show itself without the picture
 
-    def __init__(self, name: str, first: Request) -> None:
-        self._name = name
+    def __init__(self, name: str, first: Request, models: dict[str, Decoder]) -> None:
+        self._name, self._by_name = name, models
         self._turn = threading.RLock()  # some ipykernels handle widgets beside the cells' thread
         answer = {**self._look(first), "number": 0}
         request = {**first, "text": answer["text"], "number": 0}
@@ -73,6 +80,10 @@ class View(anywidget.AnyWidget):
     def _fix(self) -> Answer:
         """Return what no request changes; the first was answered before."""
         raise NotImplementedError
+
+    def _options(self) -> Answer:
+        """Return what else a page without a kernel must know to answer by itself."""
+        return {}
 
     def _draw(self) -> Figure:
         """Draw what was answered last."""
@@ -99,14 +110,44 @@ class View(anywidget.AnyWidget):
         with self._turn:
             return self._draw()
 
+    def spec(self) -> Answer:
+        """Return what a page without a kernel makes this view of, as plain JSON."""
+        # A list: a notebook's JSON sorts what a dict names.
+        models = [
+            {"name": name, "model": model.name, "shipped": is_shipped(model)}
+            for name, model in self._by_name.items()
+        ]
+        request = {key: self.request[key] for key in self.request if key not in _OF_ONE_RUN}
+        return {"kind": self.kind, "models": models, "request": request, **self._options()}
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
         with io.BytesIO() as file:
             self.picture().savefig(file, format="png", dpi=80)
             picture = base64.b64encode(file.getvalue()).decode()
-        data = {**data, "text/plain": repr(self), "image/png": picture}
+        data = {**data, "text/plain": repr(self), "image/png": picture, SPEC: self.spec()}
         return data, {**metadata, "image/png": {"alt": self._name}}
+
+
+@cache
+def _shipped(name: str) -> Decoder:
+    return load_pretrained(name)
+
+
+def is_shipped(model: Decoder) -> bool:
+    """Say whether a model is one that the kit ships: its code, vocabulary and rounded weights."""
+    try:
+        own = _shipped(model.name)
+    except (ValueError, FileNotFoundError):
+        return False
+    if contents(own) != contents(model):
+        return False
+    weights = model.state_dict()
+    return all(
+        torch.equal(tensor.half(), weights[key].detach().cpu().half())
+        for key, tensor in own.state_dict().items()
+    )
 
 
 def named(models: Decoder | dict[str, Decoder], most: int) -> dict[str, Decoder]:
