@@ -514,7 +514,7 @@ def test_in_their_chapters(open_notebook, chapter):
             place = [int(weight.get_attribute(f"data-{side}")) for side in ("row", "column")]
             wanted = next(iter(trace(model, text).attention.values()))[0][*place]
             assert place[0] == 50 and number(weight) == pytest.approx(float(wanted), abs=1e-4)
-            if chapter == "02":  # the README's picture
+            if chapter == "02":  # to be looked at
                 notebook.page.set_viewport_size({"width": 1300, "height": 1600})
                 view.locator('[data-head="blocks.3.heads.0"]').click()
                 look(view, len(text) - 3)
