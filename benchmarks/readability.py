@@ -133,7 +133,8 @@ def texts() -> dict[str, list[tuple[int, str]]]:
         found = prose(literals(path.read_text(encoding="utf-8")))
         read |= {str(path.relative_to(ROOT)): found} if found else {}
     for path in sorted((ROOT / "compgpt_lib").rglob("*.js")):
-        read[str(path.relative_to(ROOT))] = prose(labels(path.read_text(encoding="utf-8")))
+        found = prose(labels(path.read_text(encoding="utf-8")))
+        read |= {str(path.relative_to(ROOT)): found} if found else {}
     return read
 
 

@@ -208,6 +208,7 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
   const cells = [];
   const node = el("div", {
     class: "cg-code", tabindex: "0", role: "slider", "aria-label": label, "aria-valuemin": 0,
+    "aria-valuenow": 0, "aria-valuetext": "no character yet", // it must say something
     dir: "ltr",
   });
   const add = (sign) => {

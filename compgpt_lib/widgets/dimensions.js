@@ -58,7 +58,8 @@ function lineChart(title, lines, labels, now, { log = false, dashed = [] } = {})
 function makeMap({ points, kinds, classes, maps }) {
   const svg = el("svg", {
     class: "cg-chart", viewBox: `0 0 ${WIDE} ${TALL}`, width: WIDE, tabindex: 0, role: "slider",
-    "aria-valuemin": 0, "aria-valuemax": points.length - 1,
+    "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": points.length - 1,
+    "aria-valuetext": "no character yet",
     "aria-label": "characters on the first two principal components",
   });
   const readout = el("div", { class: "cg-readout" });

@@ -637,7 +637,7 @@ class Bare(View):
 
 def test_a_view_answers_one_request_at_a_time_and_none_late():
     """Some ipykernels hand over what a view is asked in another thread than cells run in."""
-    view = Bare("bare", {"text": "first"})
+    view = Bare("bare", {"text": "first"}, {})
     requests = [{"text": str(number), "number": number} for number in range(1, 17)]
     answers = in_threads(view, requests[::-1])
     numbers = [answer["number"] for answer in answers]
