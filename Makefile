@@ -46,7 +46,7 @@ lint: .venv/.stamp ## style, types, floors, spelling
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/codespell
-	@$(BIN)/oxlint --deny-warnings compgpt_lib/widgets
+	@$(BIN)/oxlint --deny-warnings compgpt_lib/widgets tools/website
 
 check: lint ## lint and unit tests, for every edit (about 5 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m 'not slow' tests
