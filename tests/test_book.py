@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from compgpt_lib.charts import PLOTLY
 from compgpt_lib.models import MODELS
+from compgpt_lib.widgets import pages
 from compgpt_lib.widgets.pages import SPEC
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,11 +185,12 @@ def test_a_view_comes_to_life_in_the_place_of_its_picture(tmp_path, monkeypatch)
         return '<figure class="compgpt-live"><img src="x.png" alt="x"></figure>'
 
     monkeypatch.setattr(book.pages, "place", place)
-    monkeypatch.setattr(book, "image", lambda picture, *_: f'<img src="{picture}" alt="x">')
     output = displayed({"image/png": PNG, SPEC: spec}, "playground of gpt")
     root = project(tmp_path / "project", new_code_cell("1", outputs=[output]))
     problems, texts = built(root, tmp_path / "out")
-    assert asked == [(spec, "pictures/00_start_here-2-0.png", "playground of gpt")]
+    png = base64.b64decode(PNG)
+    picture = pages.image("pictures/00_start_here-2-0.png", png, "playground of gpt")
+    assert asked == [(spec, picture)]
     assert {problem.split(": ")[1] for problem in problems} == {"x.png leads nowhere"}
     for name in ("index.html", "00_start_here.html"):
         assert texts[name].count('class="compgpt-live"') == 1

@@ -1,10 +1,10 @@
 """The JavaScript of the views and of the page: types as its comments state them."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from node import installed
 
 pytestmark = pytest.mark.slow
 WIDGETS = Path(__file__).resolve().parents[1] / "compgpt_lib" / "widgets"
@@ -17,18 +17,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def checker(tmp_path_factory):
-    """Return TypeScript's checker, from npm: no part of the kit, and no reader needs it."""
-    if (npm := shutil.which("npm")) is None:
-        pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("node")
-    install = [npm, "install", "--no-audit", "--no-fund", "--prefix", folder, TYPESCRIPT]
-    try:
-        done = subprocess.run(install, capture_output=True, text=True, timeout=300)
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm's registry does not answer")
-    if done.returncode:
-        pytest.skip(f"npm's registry has no {TYPESCRIPT} for us")
-    return folder / "node_modules" / ".bin" / "tsc"
+    return installed(tmp_path_factory.mktemp("node"), TYPESCRIPT) / ".bin" / "tsc"
 
 
 def checked(checker, *paths):

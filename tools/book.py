@@ -7,14 +7,12 @@ the rest as `website/conf.py` says.
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 import os
 import re
 import shutil
 import string
-import struct
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -111,15 +109,17 @@ class Staging:
         data = output.get("data", {})
         if "image/png" in data:
             picture = f"pictures/{name}.png"
-            (self.out / picture).write_bytes(base64.b64decode(data["image/png"]))
+            png = base64.b64decode(data["image/png"])
+            (self.out / picture).write_bytes(png)
             alt = str(output.metadata.get("image/png", {}).get("alt", ""))
+            image = pages.image(picture, png, alt)
             kind = next((kind for kind in VIEWS if alt.startswith(f"{kind} of ")), None)
             if PLOTLY in data:
-                shown = chart(data[PLOTLY], picture, alt, self.out)
+                shown = chart(data[PLOTLY], image)
             elif pages.SPEC in data:
-                shown = live_view(output, picture, alt)
+                shown = pages.place(data[pages.SPEC], image)
             else:
-                shown = f'<div class="picture">{image(picture, alt, self.out)}</div>'
+                shown = f'<div class="picture">{image}</div>'
             if kind:
                 number = path.stem.partition("_")[0]
                 self.views[kind].append(f'<a href="{path.stem}.html#{name}">{number}</a>')
@@ -184,25 +184,10 @@ class Staging:
         (self.folder / "index.md").write_text(text, encoding="utf-8")
 
 
-def image(picture: str, alt: str, out: Path) -> str:
-    """Return an image whose place is kept free until it is there."""
-    head = (out / picture).read_bytes()[16:24]  # where a PNG says its size
-    size = " width={} height={}".format(*struct.unpack(">II", head)) if len(head) == 8 else ""
-    return f'<img src="{picture}" alt="{html.escape(alt)}"{size} loading="lazy">'
-
-
-def chart(figure: Any, picture: str, alt: str, out: Path) -> str:
+def chart(figure: Any, image: str) -> str:
     """Return a figure of plotly, which `book.js` draws in the place of its picture."""
     data = json.dumps(figure, separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<div class="chart">{image(picture, alt, out)}\n'
-        f'<script type="application/json">{data}</script></div>'
-    )
-
-
-def live_view(output: Any, picture: str, alt: str) -> str:
-    """Return the place of a live view: its picture, and what it comes to life with."""
-    return pages.place(output.data[pages.SPEC], picture, alt)
+    return f'<div class="chart">{image}\n<script type="application/json">{data}</script></div>'
 
 
 def table(text: str) -> str:

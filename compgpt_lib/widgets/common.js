@@ -249,7 +249,7 @@ export function codeArea(label, signs, unknown, focus, extra = []) {
 /** A table on demand: the same numbers as the picture, for whoever reads rather than looks. */
 export function dataTable(title, columns, rows, open = false) {
   const row = (tag, values) => el("tr", {}, ...values.map((value) => el(tag, {}, String(value))));
-  const table = el("table", {}, el("thead", {}, row("th", columns)),
+  const table = el("table", { tabindex: 0 }, el("thead", {}, row("th", columns)),
     el("tbody", {}, ...rows.map((values) => row("td", values))));
   return el("details", { class: "cg-table", open }, el("summary", {}, title), table);
 }

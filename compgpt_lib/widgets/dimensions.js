@@ -193,6 +193,7 @@ function render({ model, el: parent }) {
     const time = data.ids.length;
     grid = el("div", {
       class: "cg-grid", role: "img", "aria-label": "what the head would say, depth by depth",
+      tabindex: 0, // keys scroll it
       style: `grid-template-columns: max-content repeat(${time}, 1.5em)`,
     });
     cells = [];

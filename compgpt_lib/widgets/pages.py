@@ -13,6 +13,7 @@ import html
 import json
 import posixpath
 import re
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -34,7 +35,7 @@ from compgpt_lib.widgets.forward import explore_forward
 from compgpt_lib.widgets.playground import playground
 from compgpt_lib.widgets.view import SPEC, Answer, View
 
-__all__ = ["SPEC", "bundle", "place", "show", "style", "weights_script"]
+__all__ = ["SPEC", "bundle", "image", "place", "show", "style", "weights_script"]
 
 _HERE = Path(__file__).parent
 _PAGE, _WORKER = "live/mount.js", "live/worker.js"
@@ -132,22 +133,32 @@ def _embedded(name: str, content: bytes) -> str:
     return f'(globalThis.compgptWeights ??= {{}})["{name}"] = "{text}";\n'
 
 
-def place(spec: Mapping[str, Any], picture: str, alt: str) -> str:
+def image(source: str, png: bytes, alt: str) -> str:
+    """Return the HTML of a picture whose place on the page is kept free until it is there.
+
+    `source` is its address and `png` its file, which says its size; `alt` says what it shows.
+    """
+    head = png[16:24]  # where a PNG says its size
+    size = " width={} height={}".format(*struct.unpack(">II", head)) if len(head) == 8 else ""
+    return f'<img src="{html.escape(source)}" alt="{html.escape(alt)}"{size} loading="lazy">'
+
+
+def place(spec: Mapping[str, Any], picture: str) -> str:
     """Return the HTML of one view: its picture, and the state with which it comes to life.
 
-    `spec` is what the view's output has under `SPEC`, `picture` the source of its image. The view
+    `spec` is what the view's output has under `SPEC`, `picture` the HTML of its image. The view
     is of shipped models; of a kind that the kit does not ship, it is the picture and a word.
     """
     kinds = [about["model"] for about in spec["models"]]
     if not set(kinds) <= set(MODELS) or len(set(kinds)) < len(kinds):
-        return _figure(picture, alt, _ONLY_THERE)
+        return _figure(picture, _ONLY_THERE)
     models = {about["name"]: about["model"] for about in spec["models"]}
     try:
         view = _view(spec, {name: weights.load_pretrained(kind) for name, kind in models.items()})
     except (TypeError, ValueError):  # the text is not for the shipped models
-        return _figure(picture, alt, _ONLY_THERE)
+        return _figure(picture, _ONLY_THERE)
     trained = not all(about["shipped"] for about in spec["models"])
-    return _figure(picture, alt, _STILL, _state(view, models, _STAND_IN if trained else ""))
+    return _figure(picture, _STILL, _state(view, models, _STAND_IN if trained else ""))
 
 
 def _view(spec: Mapping[str, Any], models: dict[str, Decoder]) -> View:
@@ -191,12 +202,12 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _figure(picture: str, alt: str, word: str, state: Answer | None = None) -> str:
+def _figure(picture: str, word: str, state: Answer | None = None) -> str:
     # A name in the state may hold a tag: < is not written as itself.
     data = json.dumps(state, separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<figure class="{"compgpt-live" if state else "compgpt-still"}">\n'
-        f'<img src="{html.escape(picture)}" alt="{html.escape(alt)}">\n'
+        f"{picture}\n"
         f'<p class="compgpt-word">{html.escape(word)}</p>\n'
         + (f'<script type="application/json">{data}</script>\n' if state else "")
         + "</figure>\n"
@@ -342,8 +353,10 @@ def _sections(model: Decoder, text: str) -> Iterator[str]:
                 yield f"<h2>{heading}</h2>\n<p>Not shown: {html.escape(str(error))}.</p>\n"
             continue
         data, metadata = view._repr_mimebundle_()
-        picture = f"data:image/png;base64,{data['image/png']}"
+        png = data["image/png"]
+        alt = metadata["image/png"]["alt"]
+        picture = image(f"data:image/png;base64,{png}", base64.b64decode(png), alt)
         names = [about["name"] for about in view.spec()["models"]]
         state = _state(view, dict.fromkeys(names, model.name))
-        figure = _figure(picture, metadata["image/png"]["alt"], _STILL, state)
+        figure = _figure(picture, _STILL, state)
         yield f"<h2>{heading}</h2>\n<p>{words}</p>\n{figure}"

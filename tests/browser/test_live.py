@@ -3,9 +3,12 @@
 import base64
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 from conftest import tiny_model
+from node import installed
 
 from compgpt_lib.generation import Sampling, generate
 from compgpt_lib.models import build
@@ -66,9 +69,11 @@ def site(models, tmp_path_factory):
     body = []
     for view in views:
         data, metadata = view._repr_mimebundle_()
-        picture = f"data:image/png;base64,{data['image/png']}"
+        png = base64.b64decode(data["image/png"])
+        alt = metadata["image/png"]["alt"]
+        picture = pages.image(f"data:image/png;base64,{data['image/png']}", png, alt)
         body.append(f"<h2>{view.kind}</h2>")
-        body.append(pages.place(data[SPEC], picture, metadata["image/png"]["alt"]))
+        body.append(pages.place(data[SPEC], picture))
     (folder / "index.html").write_text(PAGE.replace("{}", "".join(body)), encoding="utf-8")
     return folder
 
@@ -481,3 +486,71 @@ def test_a_page_looks_like_the_book_in_both_themes(opened):
     assert json.dumps(one.page.evaluate(ink)) == "[0, 0, 0]"
     one.page.evaluate("document.documentElement.dataset.theme = 'dark'")
     one.page.wait_for_function(f"() => ({ink})()[0] > 200")
+
+
+PUPPETEER = "puppeteer-core@24.43.1"
+# What a reader types into a view, and all that it says then; the playground writes, too.
+TYPED = """async (at) => {
+  const figure = document.querySelectorAll(".compgpt-live")[at];
+  const until = async (there) => {
+    while (!there()) await new Promise((resolve) => setTimeout(resolve, 50));
+  };
+  figure.scrollIntoView();
+  await until(() => figure.hasAttribute("data-live") && !figure.hasAttribute("aria-busy"));
+  const view = figure.querySelector(".cg-view");
+  const box = view.querySelector("textarea");
+  box.value = "x = [1]\\n";
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+  const write = [...view.querySelectorAll("button")].find((one) => one.textContent === "Write");
+  if (write) {
+    write.click();
+    await until(() => view.dataset.writing === "true");
+    await until(() => view.dataset.writing === "false");
+  }
+  await new Promise((resolve) => setTimeout(resolve, 500)); // what is typed is sent after a pause
+  await until(() => view.matches("[data-ready]:not([data-waiting])"));
+  const texts = document.createTreeWalker(view, NodeFilter.SHOW_TEXT);
+  const said = [];
+  while (texts.nextNode()) said.push(texts.currentNode.data);
+  return said.join("\\n").replace(/[0-9.]+ ms/g, "ms");
+}"""
+FIREFOX = """
+import puppeteer from "puppeteer-core";
+const [path, address, views, script] = process.argv.slice(2);
+const browser = await puppeteer.launch({ browser: "firefox", executablePath: path });
+const page = await browser.newPage();
+await page.setViewport({ width: 1100, height: 900 });
+const errors = [];
+page.on("pageerror", (error) => errors.push(error.message));
+page.on("console", (message) => { if (message.type() === "error") errors.push(message.text()); });
+await page.goto(address);
+const said = [];
+for (let at = 0; at < Number(views); at += 1) {
+  said.push(await page.evaluate(`(${script})(${at})`));
+}
+console.log(JSON.stringify({ said, errors }));
+await browser.close();
+"""
+
+
+def test_firefox_says_what_chromium_says(opened, site, tmp_path):
+    firefox = shutil.which("firefox-esr") or shutil.which("firefox")
+    if firefox is None or shutil.which("node") is None:
+        pytest.skip("Firefox or Node is not installed")
+    installed(tmp_path, PUPPETEER)
+    (tmp_path / "drive.mjs").write_text(FIREFOX, encoding="utf-8")
+    address = (site / "index.html").as_uri()
+    command = ["node", tmp_path / "drive.mjs", firefox, address, str(len(KINDS)), TYPED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout)
+    assert theirs["errors"] == []
+    one = opened()
+    parts = re.compile(r"([-−]?\d+\.\d+)")
+    for at, (kind, text) in enumerate(zip(KINDS, theirs["said"], strict=True)):
+        ours = one.page.evaluate(f"({TYPED})({at})")
+        mine, other = (parts.split(" ".join(said.split())) for said in (ours, text))
+        assert mine[::2] == other[::2], kind
+        assert len(mine) > 4, kind  # it has numbers
+        for a, b in zip(mine[1::2], other[1::2], strict=True):
+            assert abs(float(a.replace("−", "-")) - float(b.replace("−", "-"))) < 0.011, kind

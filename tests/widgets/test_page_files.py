@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import io
 import json
 import re
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from conftest import TOKENIZER, tiny_model, written
+from PIL import Image
 from typer.testing import CliRunner
 
 from compgpt_lib import weights
@@ -27,6 +29,7 @@ from compgpt_lib.widgets.view import SPEC, is_shipped
 
 TEXT = "import numpy as np\n"
 SAMPLE = "def mean(values):\n    return sum(values) / len(values)\n" * 20
+PICTURE = '<img src="a.png" alt="alt">'
 
 
 def of(kind, models, **options):
@@ -111,8 +114,10 @@ def test_a_view_says_what_it_is_made_of_and_a_place_makes_it_again(kind, names):
     assert spec["kind"] == kind and spec["request"]["text"] == TEXT
     assert spec["models"] == [{"name": name, "model": name, "shipped": True} for name in names]
     assert spec == view.spec() and len(json.dumps(spec)) < 20_000
-    html = pages.place(spec, "a.png", metadata["image/png"]["alt"])
-    assert html == pages.place(spec, "a.png", metadata["image/png"]["alt"])  # no time, no chance
+    png = base64.b64decode(data["image/png"])
+    picture = pages.image("a.png", png, metadata["image/png"]["alt"])
+    html = pages.place(spec, picture)
+    assert html == pages.place(spec, picture)  # no time, no chance
     state = state_of(html)
     assert state["models"] == {name: name for name in names} and state["note"] == ""
     assert state["request"] == {**spec["request"], "number": 0}
@@ -122,13 +127,15 @@ def test_a_view_says_what_it_is_made_of_and_a_place_makes_it_again(kind, names):
     assert state["answer"] == pages._plain({**view.answer, "number": 0})
     soup = BeautifulSoup(html, "html.parser")
     assert soup.img["alt"] and soup.img["src"] == "a.png"
+    with Image.open(io.BytesIO(png)) as shown:
+        assert (int(soup.img["width"]), int(soup.img["height"])) == shown.size
     assert "picture of a live view" in soup.find(class_="compgpt-word").text
 
 
 def test_a_place_has_what_the_view_was_asked():
     view = of("branches", {"p-gpt": load_pretrained("p-gpt")})
     view.request = {"text": "abc", "knocked": ["branches.first"], "number": 4}
-    state = state_of(pages.place(view.spec(), "a.png", "alt"))
+    state = state_of(pages.place(view.spec(), PICTURE))
     assert state["answer"]["knocked"] == ["branches.first"] and state["answer"]["number"] == 0
     assert state["request"] == {"text": "abc", "knocked": ["branches.first"], "number": 0}
 
@@ -148,7 +155,7 @@ def test_what_is_shipped_is_known_by_its_weights_and_its_vocabulary():
 def test_a_model_of_the_notebook_has_the_shipped_one_in_its_place_and_it_is_said():
     trained = build("lc-gpt", load_pretrained("lc-gpt").config, 1, load_pretrained("gpt").tokenizer)
     view = of("attention", {"</script><b>mine": trained})
-    html = pages.place(view.spec(), 'a"b.png', "<alt>")
+    html = pages.place(view.spec(), pages.image('a"b.png', b"", "<alt>"))
     assert html.count("</script>") == 1 and "<b>" not in html and "<alt>" not in html
     state = state_of(html)
     assert state["models"] == {"</script><b>mine": "lc-gpt"}
@@ -161,7 +168,7 @@ def test_a_model_that_the_kit_does_not_ship_is_a_picture_and_a_word():
         of("forward", {"half": half}),
         of("attention", {"before": load_pretrained("gpt"), "after": load_pretrained("gpt")}),
     ):
-        html = pages.place(view.spec(), "a.png", "alt")
+        html = pages.place(view.spec(), PICTURE)
         assert "<script" not in html and "its model is in the notebook alone" in html
 
 

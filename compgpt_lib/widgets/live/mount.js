@@ -177,6 +177,7 @@ function bring(figure, engine, shelf, view) {
       .then(() => engine.call("open", { view: name, kind, names: models, options }));
     put(name, { fixed, request, answer }, opened);
     say("the models are on their way");
+    figure.setAttribute("aria-busy", "true");
     back.hidden = true;
     about = "";
     opened.then(() => {
@@ -184,7 +185,8 @@ function bring(figure, engine, shelf, view) {
       say("");
       if (own) engine.call("forget", { key: own });
       own = null;
-    }, (error) => { if (mine === turn) failed(error); });
+    }, (error) => { if (mine === turn) failed(error); })
+      .finally(() => figure.removeAttribute("aria-busy"));
     if (before && before.text !== request.text) { // the reader's text stays
       model.set("request", { ...request, text: before.text, number: 1 });
       model.save_changes();

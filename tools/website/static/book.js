@@ -3,6 +3,7 @@
 
 const here = document.currentScript.src;
 const NEAR = "600px";
+const PAUSE = 100; // ms
 const LEAST = 520; // pixels of width: below that a figure is scrolled, not squeezed
 
 /** @type {Promise<any> | undefined} */
@@ -10,14 +11,21 @@ let library;
 
 /** @returns {Promise<any>} plotly, which comes once, as a script: a page in a folder can run that */
 function plotly() {
-  library ??= new Promise((resolve, reject) => {
+  library ??= viewsAreThere().then(() => new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.src = new URL("plotly.min.js", here).href;
     script.onload = () => resolve(/** @type {any} */ (globalThis).Plotly);
     script.onerror = () => reject(new Error("plotly.min.js did not arrive"));
     document.head.append(script);
-  });
+  }));
   return library;
+}
+
+/** What a reader can use comes first: plotly waits for the live views, which wait for their models. */
+async function viewsAreThere() {
+  do {
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  } while (document.querySelector("[aria-busy='true']"));
 }
 
 /**
