@@ -17,7 +17,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check lint notebooks assignments progress bench soak paper pretrain studies students colab book clean
+.PHONY: help run lab test weekly check lint notebooks assignments progress bench soak paper pretrain studies students colab book clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | column -t -s '#'
@@ -56,9 +56,14 @@ check: lint ## lint and unit tests, for every edit (about 5 minutes)
 LONG := $(foreach number,07 03 05 06 00 04 08 09 12 11 10,$(wildcard notebooks/$(number)_*.ipynb))
 SLOW := tests/browser tests/assignments tests/test_colab.py tests/notebooks tests/fast tests/support tests/teaching tests/widgets
 
-test: check ## everything: check, the stored outputs of the notebooks, slow tests
+# What other tests try in another way, or what changes with the world and not with the kit.
+WHICH ?= slow and not weekly
+weekly: WHICH = slow
+weekly: test ## test, and what is tried once a week: Colab's versions, chapters 08 to 12 as learners have them
+
+test: check ## check, the stored outputs of the notebooks, slow tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --nbval --nbval-cell-timeout=1200 $(LONG) $(filter-out $(LONG),$(NOTEBOOKS))
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m slow $(SLOW) $(wildcard tests/test_*.py)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "$(WHICH)" $(SLOW) $(wildcard tests/test_*.py)
 
 notebooks: .venv/.stamp ## run every chapter anew and save it with its outputs
 	@$(BIN)/python tools/chapters.py save

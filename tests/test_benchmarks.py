@@ -191,6 +191,7 @@ def test_the_readability_of_every_text_is_told():
 
 
 @pytest.mark.slow
+@pytest.mark.weekly
 def test_memory_stays_flat_in_a_short_soak():
     """Two hundred generations and some training runs; `make soak` takes hours."""
     script = [sys.executable, str(BENCHMARKS / "soak.py"), "--preset", "smoke"]

@@ -92,6 +92,7 @@ def versions(python: Path) -> dict[str, str]:
     return {canonicalize_name(one["name"]): one["version"] for one in listed}
 
 
+@pytest.mark.weekly
 def test_a_resolver_finds_colabs_versions_and_no_other(environment, tmp_path):
     """A dry run from nothing for Colab's Python, its torch included."""
     report = tmp_path / "report.json"
@@ -126,6 +127,7 @@ print(json.dumps([len(calls), compgpt_lib.__file__, model.parameter_count()]))
 """
 
 
+@pytest.mark.weekly
 def test_the_set_up_cell_twice_and_the_views_with_colabs_versions(archive, environment, tmp_path):
     before = versions(environment)
     cell, script = tmp_path / "cell.py", tmp_path / "script.py"

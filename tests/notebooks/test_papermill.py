@@ -29,7 +29,7 @@ def execute(path: Path, out: Path, **parameters: object) -> nbformat.NotebookNod
     )
 
 
-@pytest.mark.parametrize("number", ["03", "08"])
+@pytest.mark.parametrize("number", ["03", pytest.param("08", marks=pytest.mark.weekly)])
 def test_chapter_runs_on_a_folder_of_the_learners_own(number, tmp_path, home):
     (path,) = [path for path in PATHS if path.name.startswith(number)]
     done = execute(path, tmp_path, preset="smoke", data=str(ROOT / "compgpt_lib"))
