@@ -40,23 +40,28 @@ def parts(book: Path) -> dict[str, float]:
 
 
 def opened(browser: Browser, page: str, slower: int) -> dict[str, Any]:
-    """Return what a page fetched until its first view lived, and when it was seen and alive."""
+    """Return what a page fetched until its first view answered, and when it was seen and alive."""
     tab = browser.new_page(viewport={"width": 1400, "height": 950})
     fetched: list[str] = []
     tab.on("request", lambda request: fetched.append(request.url.split("?")[0]))
     tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": slower})
     tab.goto(page)
     first, largest = tab.evaluate(PAINTED), tab.evaluate(LARGEST)
-    if (live := tab.locator(".compgpt-live").first).count():
+    live = tab.locator(".compgpt-live").first
+    if live.count():
         live.scroll_into_view_if_needed()
         tab.locator(".compgpt-live[data-live]").first.wait_for(timeout=120_000)
     alive = tab.evaluate("performance.now() / 1000")
+    if live.count():  # it answers once its models are there
+        tab.locator(".compgpt-live[data-live]:not([aria-busy])").first.wait_for(timeout=120_000)
+    answers = tab.evaluate("performance.now() / 1000")
     tab.close()
     own = {Path(url.removeprefix("file://")) for url in fetched if url.startswith("file:")}
     weights = {path: path.stat().st_size for path in own if path.is_file()}
     later = sum(size for path, size in weights.items() if any(one in path.parts for one in LATER))
     at_once = sum(weights.values()) - later
-    return {"first": first, "largest": largest, "alive": alive, "at once": at_once, "later": later}
+    times = {"first": first, "largest": largest, "alive": alive, "answers": answers}
+    return times | {"at once": at_once, "later": later}
 
 
 def main(
@@ -86,6 +91,7 @@ def main(
                 print(
                     f"{name:<10} CPU / {slower}: first view {middle['first']:.2f} s, largest part "
                     f"{middle['largest']:.2f} s, first live view {middle['alive']:.2f} s, "
+                    f"which answers after {middle['answers']:.2f} s, "
                     f"{middle['at once'] / MB:.2f} MB at once, {middle['later'] / MB:.2f} later"
                     f"{budgets}"
                 )
